@@ -1,0 +1,204 @@
+//! Adoption: a sidecar that the reference system wrote becomes one of ours.
+//!
+//! The reference records no entry behind a key. Without that a redelivery cannot be told from a reuse of an id, so
+//! the host supplies the entries from its log, and every key must be explained by exactly one of them.
+
+use std::collections::BTreeMap;
+
+use super::{Applier, Held, start};
+use crate::ids::{DekId, Purpose, RaftIndex};
+use crate::outcome::{HaltCause, StartError};
+use crate::ports::Files;
+use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow};
+use crate::sidecar::{Active, EntryName, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json};
+use crate::wire::{Entry, RotationKind, WireError};
+
+/// What the reference system's host knows and its sidecar does not.
+#[derive(Clone, Debug, Default)]
+pub struct Adoption {
+    /// Index of the newest entry that the reference has applied here.
+    pub applied_index: RaftIndex,
+    /// The bootstrap and every rotation that installed a key, with its index: opcode and body each.
+    pub entries: Vec<(RaftIndex, Vec<u8>)>,
+    /// The writer registry.
+    pub rows: BTreeMap<RowKey, WriterRow>,
+}
+
+/// Why a sidecar was not adopted. Except for `Halted`, nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// There is nothing to adopt: no sidecar, or one of ours.
+    #[error("there is no sidecar of the reference system here")]
+    NotForeign,
+    /// A supplied entry does not decode.
+    #[error("the entry supplied for index {index} does not decode: {error}")]
+    Wire {
+        /// Its index.
+        index: RaftIndex,
+        /// What is wrong.
+        error: WireError,
+    },
+    /// A supplied entry installs no key, or stands at index 0 or above the applied index.
+    #[error("the entry supplied for index {index} is not an applied bootstrap or rotation")]
+    Entry {
+        /// Its index.
+        index: RaftIndex,
+    },
+    /// Not exactly one bootstrap among the entries.
+    #[error("exactly one bootstrap must be supplied, found {found}")]
+    Bootstraps {
+        /// How many were.
+        found: usize,
+    },
+    /// No entry, or more than one, installs this key with this purpose and these wrapped bytes; or an entry installs
+    /// a key that the sidecar lacks.
+    #[error("key {0} of the sidecar and the supplied entries do not explain each other")]
+    KeyNotExplained(DekId),
+    /// Only one active key, or none.
+    #[error(
+        "the sidecar has no active {0:?} key: bootstrap never finished here; remove this node and add it again"
+    )]
+    NotActive(Purpose),
+    /// A row that the reference system cannot have written, for an unknown key or under another node's bits.
+    #[error("the row {0:?} does not belong to a known key and its own node")]
+    Row(RowKey),
+    /// The database already holds something else.
+    #[error("the registry is not empty: adopt into a fresh database")]
+    RegistryInUse,
+    /// A key does not open, or two are equal.
+    #[error(transparent)]
+    Keys(StartError),
+    /// The registry could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// An earlier entry of this life halted.
+    #[error("an earlier entry halted this applier; restart it")]
+    Poisoned,
+    /// A write failed. Restart, and adopt again: what was written before is found to be the same.
+    #[error("adoption did not finish, restart and repeat it: {0}")]
+    Halted(#[from] HaltCause),
+}
+
+impl<F: Files, R: Registry> Applier<F, R> {
+    /// Turns the reference system's sidecar into one of ours. The registry goes first and the sidecar last, so that a
+    /// crash in between leaves it foreign and the adoption can be repeated.
+    ///
+    /// # Errors
+    /// [`AdoptError`].
+    pub fn adopt(&mut self, adoption: &Adoption) -> Result<(), AdoptError> {
+        if self.poisoned {
+            return Err(AdoptError::Poisoned);
+        }
+        let (Held::Foreign(foreign), Some(keyring)) = (&self.held, &self.keyring) else {
+            return Err(AdoptError::NotForeign);
+        };
+        let sidecar = explain(foreign, adoption)?;
+        start::unwrap_all(keyring.kek.as_ref(), start::wrapped_keys(&sidecar)).map_err(AdoptError::Keys)?;
+        check_rows(&sidecar, adoption)?;
+        let target = RegistrySnapshot { rows: adoption.rows.clone(), applied_index: adoption.applied_index };
+        let found = self.registry.snapshot()?;
+        if found != RegistrySnapshot::default() && found != target {
+            return Err(AdoptError::RegistryInUse);
+        }
+        let change = Change {
+            rows: target.rows,
+            applied_index: Some(target.applied_index),
+            sidecar_index: Some(sidecar.raft_applied_index),
+        };
+        if let Err(error) = self.registry.commit(&change, &mut |_| Ok(())) {
+            self.poisoned = true;
+            return Err(AdoptError::Halted(HaltCause::Commit(error)));
+        }
+        if let Err(fault) = keyring.path.write(&self.files, &json::encode(&sidecar)) {
+            self.poisoned = true;
+            return Err(AdoptError::Halted(HaltCause::Sidecar(fault)));
+        }
+        self.applied = adoption.applied_index;
+        self.held = Held::Ours(Box::new(sidecar));
+        Ok(())
+    }
+}
+
+struct Installed {
+    name: EntryName,
+    purpose: Purpose,
+    wrapped: Vec<u8>,
+}
+
+/// Names the entry behind every key.
+fn explain(foreign: &ForeignSidecar, adoption: &Adoption) -> Result<Sidecar, AdoptError> {
+    let mut bootstraps = Vec::new();
+    let mut installed: BTreeMap<u32, Installed> = BTreeMap::new();
+    for (index, payload) in &adoption.entries {
+        let index = *index;
+        let name = EntryName::of(index, payload);
+        let entry = Entry::decode(payload).map_err(|error| AdoptError::Wire { index, error })?;
+        if index == RaftIndex::ZERO || index > adoption.applied_index {
+            return Err(AdoptError::Entry { index });
+        }
+        let keys = match entry {
+            Entry::Bootstrap(entry) => {
+                bootstraps.push(name);
+                vec![
+                    (entry.storage_id, Purpose::Storage, entry.wrapped_storage),
+                    (entry.raft_id, Purpose::Raft, entry.wrapped_raft),
+                ]
+            }
+            Entry::Rotation(entry) if entry.subtag == RotationKind::RotateDek => {
+                vec![(entry.dek_id, entry.purpose, entry.wrapped)]
+            }
+            Entry::Rotation(_) | Entry::Registration(_) => return Err(AdoptError::Entry { index }),
+        };
+        for (id, purpose, wrapped) in keys {
+            let known = DekId::new(id).ok_or(AdoptError::Entry { index })?;
+            if installed.insert(id, Installed { name, purpose, wrapped }).is_some()
+                || !foreign.keys.contains_key(&known)
+            {
+                return Err(AdoptError::KeyNotExplained(known));
+            }
+        }
+    }
+    let [bootstrap] = bootstraps[..] else {
+        return Err(AdoptError::Bootstraps { found: bootstraps.len() });
+    };
+    let mut keys = BTreeMap::new();
+    for (id, key) in &foreign.keys {
+        keys.insert(*id, named(*id, key, installed.get(&id.get()))?);
+    }
+    let newest = keys.values().map(|key| key.name.raft_index).max().unwrap_or(bootstrap.raft_index);
+    Ok(Sidecar {
+        raft_applied_index: newest.max(foreign.raft_applied_index),
+        cutovers: foreign.cutovers,
+        active: Active {
+            storage: foreign.active_storage.ok_or(AdoptError::NotActive(Purpose::Storage))?,
+            raft: foreign.active_raft.ok_or(AdoptError::NotActive(Purpose::Raft))?,
+        },
+        keys,
+        bootstrap,
+    })
+}
+
+fn named(id: DekId, key: &ForeignKey, installed: Option<&Installed>) -> Result<KeyRecord, AdoptError> {
+    let same = |by: &&Installed| by.purpose == key.purpose && by.wrapped == key.wrapped;
+    let by = installed.filter(same).ok_or(AdoptError::KeyNotExplained(id))?;
+    Ok(KeyRecord {
+        purpose: key.purpose,
+        wrapped: key.wrapped.clone(),
+        created: key.created.clone(),
+        local_epoch: key.local_epoch,
+        name: by.name,
+    })
+}
+
+fn check_rows(sidecar: &Sidecar, adoption: &Adoption) -> Result<(), AdoptError> {
+    let fits = |key: &RowKey, row: &WriterRow| {
+        DekId::new(key.dek_id).is_some_and(|id| sidecar.keys.contains_key(&id))
+            && *key == RowKey::of(key.dek_id, row.full_node_id)
+            && row.full_node_id != 0
+            && row.first_seen <= row.last_seen
+    };
+    match adoption.rows.iter().find(|(key, row)| !fits(key, row)) {
+        Some((key, _)) => Err(AdoptError::Row(*key)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,260 @@
+//! The applier: judges one committed entry, then mutates keystore, sidecar and registry, in that order.
+
+mod adopt;
+mod judge;
+mod start;
+
+pub use adopt::{AdoptError, Adoption};
+pub use start::{Config, KeyringConfig, open_database};
+
+use std::sync::Arc;
+
+use crate::ids::{DekId, NodeId, Purpose, RaftIndex};
+use crate::keystore::Keystore;
+use crate::outcome::{ApplyError, HaltCause, Outcome, Reject};
+use crate::ports::{Clock, Files, Kek};
+use crate::registry::{Change, CommitError, HostPart, RedbRegistry, Registry, RegistrySnapshot};
+use crate::sidecar::file::SidecarPath;
+use crate::sidecar::{ForeignSidecar, Sidecar};
+use judge::{Effect, Judge, Stop};
+
+/// Applies encryption entries of one Raft log on one node.
+///
+/// The host delivers every committed entry in order, starting at [`Applier::applied_index`] + 1: encryption entries
+/// through [`Applier::apply`], everything else through [`Applier::advance`]. On any outcome that does not
+/// [advance](Outcome::advances) it stops, and delivers the same entry again after a restart.
+#[derive(Debug)]
+pub struct Applier<F: Files, R: Registry = RedbRegistry> {
+    node: NodeId,
+    files: F,
+    registry: R,
+    clock: ArcClock,
+    keystore: Arc<Keystore>,
+    keyring: Option<Keyring>,
+    held: Held,
+    applied: RaftIndex,
+    poisoned: bool,
+}
+
+/// KEK, keystore and sidecar come together or not at all. The keystore lives in the applier, since readers hold
+/// it also where there is no KEK.
+struct Keyring {
+    kek: Arc<dyn Kek>,
+    path: SidecarPath,
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyring").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct ArcClock(Arc<dyn Clock>);
+
+impl std::fmt::Debug for ArcClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// The sidecar's content as this life knows it.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Ours(Box<Sidecar>),
+    Foreign(Box<ForeignSidecar>),
+}
+
+/// Why a registry was not rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The snapshot is ahead of this node, which lacks the keys of the entries in between.
+    #[error("the snapshot is at index {snapshot}, ahead of this node at {applied}, and carries no keys")]
+    Ahead {
+        /// Index of the snapshot.
+        snapshot: RaftIndex,
+        /// Index of this node.
+        applied: RaftIndex,
+    },
+    /// An earlier entry of this life halted.
+    #[error("an earlier entry halted this applier; restart it")]
+    Poisoned,
+    /// The transaction failed; the applier applies nothing more in this life.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl<F: Files, R: Registry> Applier<F, R> {
+    /// Applies the encryption entry at `index`. `payload` is opcode and body.
+    pub fn apply(&mut self, index: RaftIndex, payload: &[u8]) -> Outcome {
+        self.apply_with(index, payload, &mut |_| Ok(()))
+    }
+
+    /// [`Applier::apply`], with `host` writing into the same database transaction. It is called at most once, and
+    /// not at all for an entry that the database already has.
+    pub fn apply_with(&mut self, index: RaftIndex, payload: &[u8], host: HostPart<'_, R::Tx>) -> Outcome {
+        let outcome = match self.due(index) {
+            Err(error) => Outcome::Failed(error),
+            Ok(false) => Outcome::NoOp(crate::outcome::NoOp::AlreadyApplied),
+            Ok(true) => match self.judge(index, payload) {
+                Ok(effect) => self.execute(index, effect, host),
+                Err(Stop::Reject(reject)) => Outcome::Rejected(reject),
+                Err(Stop::Fail(error)) => Outcome::Failed(error),
+            },
+        };
+        tracing::debug!(%index, ?outcome, "entry");
+        outcome
+    }
+
+    /// Moves past an entry that is not for this applier (data, membership, a leader's no-op), with the host's own
+    /// effect of it in the same transaction.
+    pub fn advance(&mut self, index: RaftIndex, host: HostPart<'_, R::Tx>) -> Outcome {
+        match self.due(index) {
+            Err(error) => Outcome::Failed(error),
+            Ok(false) => Outcome::NoOp(crate::outcome::NoOp::AlreadyApplied),
+            Ok(true) => self.execute(index, Effect::applied(Change::default()), host),
+        }
+    }
+
+    /// Rolls the registry back to a snapshot of this node's own past, as a host does that restores its state machine.
+    ///
+    /// # Errors
+    /// [`RestoreError`].
+    pub fn restore(
+        &mut self,
+        snapshot: &RegistrySnapshot,
+        host: HostPart<'_, R::Tx>,
+    ) -> Result<(), RestoreError> {
+        if self.poisoned {
+            return Err(RestoreError::Poisoned);
+        }
+        if snapshot.applied_index > self.applied {
+            let applied = self.applied;
+            return Err(RestoreError::Ahead { snapshot: snapshot.applied_index, applied });
+        }
+        if let Err(error) = self.registry.restore(snapshot, host) {
+            self.poisoned = true;
+            return Err(error.into());
+        }
+        self.applied = snapshot.applied_index;
+        Ok(())
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Index of the newest entry that the database reflects; delivery goes on at the next one.
+    pub fn applied_index(&self) -> RaftIndex {
+        self.applied
+    }
+
+    /// The keys, for readers on any thread.
+    pub fn keystore(&self) -> &Arc<Keystore> {
+        &self.keystore
+    }
+
+    /// The registry, for reads.
+    pub fn registry(&self) -> &R {
+        &self.registry
+    }
+
+    /// The sidecar's content, from the first bootstrap on.
+    pub fn sidecar(&self) -> Option<&Sidecar> {
+        match &self.held {
+            Held::Ours(sidecar) => Some(sidecar),
+            Held::Nothing | Held::Foreign(_) => None,
+        }
+    }
+
+    /// The reference system's sidecar, where this node was started on one and has not adopted it.
+    pub fn foreign(&self) -> Option<&ForeignSidecar> {
+        match &self.held {
+            Held::Foreign(foreign) => Some(foreign),
+            Held::Nothing | Held::Ours(_) => None,
+        }
+    }
+
+    /// The key that encrypts new data of one purpose.
+    pub fn active(&self, purpose: Purpose) -> Option<DekId> {
+        match &self.held {
+            Held::Nothing => None,
+            Held::Ours(sidecar) => Some(sidecar.active.of(purpose)),
+            Held::Foreign(foreign) => match purpose {
+                Purpose::Storage => foreign.active_storage,
+                Purpose::Raft => foreign.active_raft,
+            },
+        }
+    }
+
+    /// Whether an outcome of this life is unknown, so that nothing more is applied in it.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Whether the entry at `index` is the next one (`true`) or an earlier one (`false`).
+    fn due(&self, index: RaftIndex) -> Result<bool, ApplyError> {
+        if self.poisoned {
+            return Err(ApplyError::Poisoned);
+        }
+        if matches!(self.held, Held::Foreign(_)) {
+            return Err(ApplyError::Foreign);
+        }
+        let expected = self.applied.next();
+        if index > expected {
+            return Err(ApplyError::IndexGap { expected, got: index });
+        }
+        Ok(index == expected)
+    }
+
+    fn judge(&self, index: RaftIndex, payload: &[u8]) -> Result<Effect, Stop> {
+        let entry = crate::wire::Entry::decode(payload).map_err(Reject::from)?;
+        Judge {
+            index,
+            payload,
+            kek: self.keyring.as_ref().map(|keyring| keyring.kek.as_ref()),
+            sidecar: self.sidecar(),
+            keystore: &self.keystore,
+            registry: &self.registry,
+            clock: self.clock.0.as_ref(),
+        }
+        .judge(&entry)
+    }
+
+    /// The only place that mutates: everything was judged before. Memory goes first, since a reader that finds the
+    /// new active id in the sidecar must find its key too; the registry goes last, since its index says "done".
+    fn execute(&mut self, index: RaftIndex, effect: Effect, host: HostPart<'_, R::Tx>) -> Outcome {
+        let Effect { keys, sidecar, mut change, no_op } = effect;
+        change.applied_index = Some(index);
+        if let Some(sidecar) = sidecar {
+            let undo = match self.keystore.insert_all(&keys) {
+                Ok(undo) => undo,
+                Err(error) => return Outcome::Failed(ApplyError::Keystore(error)),
+            };
+            let path = &self.keyring.as_ref().expect("only a keyring yields a new sidecar").path;
+            if let Err(fault) = path.write(&self.files, &crate::sidecar::json::encode(&sidecar)) {
+                if fault.unchanged {
+                    self.keystore.undo(undo);
+                }
+                return self.halt(HaltCause::Sidecar(fault));
+            }
+            self.held = Held::Ours(sidecar);
+        }
+        if let Err(error) = self.registry.commit(&change, host) {
+            return self.halt(HaltCause::Commit(error));
+        }
+        self.applied = index;
+        match no_op {
+            None => Outcome::Applied,
+            Some(reason) => Outcome::NoOp(reason),
+        }
+    }
+
+    fn halt(&mut self, cause: HaltCause) -> Outcome {
+        tracing::error!(%cause, "the applier halts; restart it");
+        self.poisoned = true;
+        Outcome::Halted(cause)
+    }
+}

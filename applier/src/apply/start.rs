@@ -1,0 +1,203 @@
+//! Start-up: trust nothing that this start has not itself made durable, then load the keys.
+//!
+//! A process that crashed leaves a page cache behind that may differ from the disk. Whoever builds on what it reads
+//! there, and then loses power, has built on nothing. So the directory entries are synced and the sidecar is written
+//! once more before anything in them is used; opening the database does the same for its file.
+
+use std::sync::Arc;
+
+use super::{Applier, ArcClock, Held, Keyring};
+use crate::fault::{IoFault, parent};
+use crate::ids::{DekId, NodeId, RaftIndex};
+use crate::keystore::Keystore;
+use crate::outcome::StartError;
+use crate::ports::{Clock, Files, Kek, UnwrapError};
+use crate::registry::{self, RedbRegistry, Registry};
+use crate::secret::Dek;
+use crate::sidecar::file::SidecarPath;
+use crate::sidecar::{Sidecar, SidecarContent, json};
+
+/// What a node is started with.
+#[derive(Clone)]
+pub struct Config {
+    /// This node's full id.
+    pub node: NodeId,
+    /// Path of the database file; created if missing. Its directory must exist.
+    pub database: String,
+    /// KEK and sidecar path, or `None` where encryption is not configured.
+    pub keyring: Option<KeyringConfig>,
+}
+
+/// KEK and sidecar path, which come together.
+#[derive(Clone)]
+pub struct KeyringConfig {
+    /// The key that wraps the keys.
+    pub kek: Arc<dyn Kek>,
+    /// Path of the sidecar file. Its directory must exist.
+    pub sidecar: String,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("node", &self.node)
+            .field("database", &self.database)
+            .field("sidecar", &self.keyring.as_ref().map(|keyring| &keyring.sidecar))
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for KeyringConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyringConfig").field("sidecar", &self.sidecar).finish_non_exhaustive()
+    }
+}
+
+/// Opens this node's database, locked, and creates it on a fresh node. A host that shares its database opens it with
+/// this and hands it to [`Applier::start`].
+///
+/// # Errors
+/// [`StartError::DatabaseMissing`] where a sidecar of ours proves that there was one, and whatever keeps it from
+/// being opened. Nothing is overwritten.
+pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistry, StartError> {
+    let path = &config.database;
+    let len = files.len(path).map_err(|error| IoFault::new("look up", path, &error))?;
+    if len.is_none() {
+        if let Some(keyring) = &config.keyring {
+            let sidecar = SidecarPath::new(&keyring.sidecar);
+            // One of the reference system has its rows elsewhere and is read-only until they are adopted.
+            if let Some(SidecarContent::Ours(_)) = read(files, &sidecar)? {
+                let (sidecar, database) = (keyring.sidecar.clone(), path.clone());
+                return Err(StartError::DatabaseMissing { sidecar, database });
+            }
+        }
+        registry::create(files, path)?;
+    }
+    let registry = registry::open(files, path)?;
+    registry::remove_leftover(files, path)?;
+    Ok(registry)
+}
+
+fn read<F: Files>(files: &F, path: &SidecarPath) -> Result<Option<SidecarContent>, StartError> {
+    let Some(bytes) = path.read(files)? else { return Ok(None) };
+    match json::decode(&bytes) {
+        Ok(content) => Ok(Some(content)),
+        Err(fault) => Err(StartError::Sidecar { path: path.path().to_owned(), fault }),
+    }
+}
+
+impl<F: Files> Applier<F> {
+    /// Opens the database and starts on it.
+    ///
+    /// # Errors
+    /// [`StartError`], each with the way out.
+    pub fn open(files: F, config: &Config, clock: Arc<dyn Clock>) -> Result<Applier<F>, StartError> {
+        let registry = open_database(&files, config)?;
+        Applier::start(files, registry, config, clock)
+    }
+}
+
+impl<F: Files, R: Registry> Applier<F, R> {
+    /// Starts on an open database, whose lock keeps a second process out.
+    ///
+    /// # Errors
+    /// [`StartError`], each with the way out.
+    pub fn start(
+        files: F,
+        registry: R,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Applier<F, R>, StartError> {
+        sync_dir(&files, parent(&config.database))?;
+        let keyring = config.keyring.as_ref().map(|keyring| Keyring {
+            kek: Arc::clone(&keyring.kek),
+            path: SidecarPath::new(&keyring.sidecar),
+        });
+        let proof = registry.sidecar_index()?;
+        let keystore = Keystore::new();
+        let held = match &keyring {
+            Some(keyring) => {
+                if keyring.path.dir() != parent(&config.database) {
+                    sync_dir(&files, keyring.path.dir())?;
+                }
+                keyring.path.remove_leftover(&files)?;
+                load(&files, keyring, &keystore, proof)?
+            }
+            None if proof > RaftIndex::ZERO => return Err(StartError::KeyringRequired { applied: proof }),
+            None => Held::Nothing,
+        };
+        let applied = registry.applied_index()?;
+        tracing::info!(node = %config.node, %applied, keys = keystore.len(), "started");
+        Ok(Applier {
+            node: config.node,
+            files,
+            registry,
+            clock: ArcClock(clock),
+            keystore: Arc::new(keystore),
+            keyring,
+            held,
+            applied,
+            poisoned: false,
+        })
+    }
+}
+
+/// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
+fn load<F: Files>(
+    files: &F,
+    keyring: &Keyring,
+    keystore: &Keystore,
+    proof: RaftIndex,
+) -> Result<Held, StartError> {
+    let path = || keyring.path.path().to_owned();
+    match read(files, &keyring.path)? {
+        None if proof > RaftIndex::ZERO => Err(StartError::SidecarMissing { path: path(), applied: proof }),
+        None => Ok(Held::Nothing),
+        Some(SidecarContent::Foreign(foreign)) => {
+            let wrapped = foreign.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()));
+            hydrate(keystore, &unwrap_all(keyring.kek.as_ref(), wrapped)?);
+            Ok(Held::Foreign(Box::new(foreign)))
+        }
+        Some(SidecarContent::Ours(sidecar)) if sidecar.raft_applied_index < proof => {
+            let found = sidecar.raft_applied_index;
+            Err(StartError::SidecarStale { path: path(), found, applied: proof })
+        }
+        Some(SidecarContent::Ours(sidecar)) => {
+            let keys = unwrap_all(keyring.kek.as_ref(), wrapped_keys(&sidecar))?;
+            keyring.path.write(files, &json::encode(&sidecar))?;
+            hydrate(keystore, &keys);
+            Ok(Held::Ours(Box::new(sidecar)))
+        }
+    }
+}
+
+pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl Iterator<Item = (DekId, &[u8])> {
+    sidecar.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()))
+}
+
+/// Opens every key and refuses two with the same bytes.
+pub(super) fn unwrap_all<'a>(
+    kek: &dyn Kek,
+    wrapped: impl Iterator<Item = (DekId, &'a [u8])>,
+) -> Result<Vec<(DekId, Dek)>, StartError> {
+    let mut keys: Vec<(DekId, Dek)> = Vec::new();
+    for (id, blob) in wrapped {
+        let key = kek.unwrap(blob).map_err(|error| match error {
+            UnwrapError::Blob(fault) => StartError::KekMismatch { id, fault },
+            UnwrapError::Unavailable(error) => StartError::KekUnavailable(error.to_string()),
+        })?;
+        if let Some((other, _)) = keys.iter().find(|(_, known)| *known == key) {
+            return Err(StartError::EqualKeyBytes(*other, id));
+        }
+        keys.push((id, key));
+    }
+    Ok(keys)
+}
+
+pub(super) fn hydrate(keystore: &Keystore, keys: &[(DekId, Dek)]) {
+    keystore.insert_all(keys).expect("the ids of a map are distinct, and the keystore was empty");
+}
+
+fn sync_dir<F: Files>(files: &F, dir: &str) -> Result<(), StartError> {
+    files.sync_dir(dir).map_err(|error| IoFault::new("sync the directory", dir, &error).into())
+}

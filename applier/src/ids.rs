@@ -1,0 +1,138 @@
+//! Newtypes for everything that would otherwise be a bare integer.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+/// Identifier of a data encryption key. Zero is reserved on the wire for "none", so it cannot be built here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DekId(NonZeroU32);
+
+impl DekId {
+    /// `None` for the reserved id 0.
+    pub const fn new(id: u32) -> Option<DekId> {
+        match NonZeroU32::new(id) {
+            Some(id) => Some(DekId(id)),
+            None => None,
+        }
+    }
+
+    /// The id as it stands on the wire; never 0.
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for DekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for DekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DekId({})", self.0)
+    }
+}
+
+/// A node's full 64-bit identity; never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(std::num::NonZeroU64);
+
+impl NodeId {
+    /// `None` for 0, which no node may carry.
+    pub const fn new(id: u64) -> Option<NodeId> {
+        match std::num::NonZeroU64::new(id) {
+            Some(id) => Some(NodeId(id)),
+            None => None,
+        }
+    }
+
+    /// The identity as it stands on the wire.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The low 16 bits, which registry keys and nonces carry. Two nodes may share them; the registration
+    /// rules refuse the second.
+    pub const fn node16(self) -> u16 {
+        (self.0.get() & 0xffff) as u16
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({:016x})", self.0)
+    }
+}
+
+/// An index of the Raft log. The first entry has index 1; 0 means "before every entry".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RaftIndex(pub u64);
+
+impl RaftIndex {
+    /// Before every entry.
+    pub const ZERO: RaftIndex = RaftIndex(0);
+
+    /// The index after this one.
+    ///
+    /// # Panics
+    /// At `u64::MAX`, which no log reaches.
+    pub const fn next(self) -> RaftIndex {
+        RaftIndex(self.0.checked_add(1).expect("a raft log does not reach u64::MAX"))
+    }
+}
+
+impl fmt::Display for RaftIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A writer's epoch under one key: a restart that is to write again claims a higher one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LocalEpoch(pub u16);
+
+impl fmt::Display for LocalEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a key encrypts. The wire byte is 1 for storage and 2 for raft.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Values at rest.
+    Storage,
+    /// Entries of the Raft log.
+    Raft,
+}
+
+impl Purpose {
+    /// The purpose behind a wire byte, or `None`.
+    pub const fn from_wire(byte: u8) -> Option<Purpose> {
+        match byte {
+            1 => Some(Purpose::Storage),
+            2 => Some(Purpose::Raft),
+            _ => None,
+        }
+    }
+
+    /// The wire byte.
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            Purpose::Storage => 1,
+            Purpose::Raft => 2,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Applies encryption-key entries of a Raft log, so that a crash or a refusal at any point leaves the node able to go
+//! on: not stuck, not split from its peers, never issuing a nonce twice.
+//!
+//! One entry touches three places, in this order:
+//!
+//! ```text
+//! Keystore (memory)  ->  sidecar file (durable)  ->  rows and index in the database (durable, one transaction)
+//! ```
+//!
+//! - [`Applier`] judges an entry and executes it; [`Outcome`] says what came of it.
+//! - [`wire`] is the entry format, [`sidecar`] the file, [`registry`] the rows, [`keystore`] the memory.
+//! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
+//!
+//! What it promises:
+//!
+//! - **Replay is idempotent.** The index decides what is a replay: the database carries the newest applied one, the
+//!   sidecar names the entry behind each of its effects.
+//! - **A refusal leaves no side effect.** Everything is read, unwrapped and compared before the first mutating call.
+//! - **An unknown outcome is said to be one.** After an error past the first mutating call the applier halts, and the
+//!   next start finds out.
+//!
+//! What it does not do yet: encrypt, claim epochs, switch envelopes, carry keys in snapshots.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use applier::{Applier, Config, KeyringConfig, NodeId, Outcome, RaftIndex};
+//! use applier::{kek::LocalKek, os::{OsEntropy, OsFiles, SystemClock}, secret::Dek, wire};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let path = |name: &str| dir.path().join(name).to_str().expect("a UTF-8 path").to_owned();
+//! let kek = Arc::new(LocalKek::new([7; 32]));
+//! let config = Config {
+//!     node: NodeId::new(0x11).expect("not 0"),
+//!     database: path("registry.redb"),
+//!     keyring: Some(KeyringConfig { kek: kek.clone(), sidecar: path("keys.json") }),
+//! };
+//! let mut applier = Applier::open(OsFiles, &config, Arc::new(SystemClock))?;
+//!
+//! let bootstrap = wire::Entry::Bootstrap(wire::Bootstrap {
+//!     storage_id: 1,
+//!     wrapped_storage: kek.wrap(&Dek::new([1; 32]), &OsEntropy)?.to_vec(),
+//!     raft_id: 2,
+//!     wrapped_raft: kek.wrap(&Dek::new([2; 32]), &OsEntropy)?.to_vec(),
+//!     batch: vec![wire::Row { dek_id: 1, full_node_id: 0x11, local_epoch: 0 }],
+//! });
+//! let outcome = applier.apply(RaftIndex(1), &bootstrap.encode());
+//! assert_eq!(outcome, Outcome::Applied);
+//! assert_eq!(applier.applied_index(), RaftIndex(1));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod apply;
+pub mod fault;
+pub mod ids;
+pub mod kek;
+pub mod keystore;
+pub mod os;
+pub mod outcome;
+pub mod ports;
+pub mod registry;
+pub mod secret;
+pub mod sidecar;
+pub mod wire;
+
+pub use apply::{Applier, Config, KeyringConfig};
+pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
+pub use outcome::{ApplyError, HaltCause, NoOp, Outcome, Reject, StartError};

@@ -1,0 +1,252 @@
+//! What applying one entry can come to.
+
+use crate::fault::IoFault;
+use crate::ids::{DekId, RaftIndex};
+use crate::ports::BlobFault;
+use crate::registry::{Clash, CommitError, RegistryError};
+use crate::sidecar::file::WriteFault;
+use crate::wire::WireError;
+
+/// The outcome of one entry. Everything but `Applied` and `NoOp` stops the host's apply loop without advancing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The entry's effect is in place and durable.
+    Applied,
+    /// The entry changes nothing; that it was seen is durable.
+    NoOp(NoOp),
+    /// Decided from the entry and the state alone, equal on every replica, and nothing was touched.
+    Rejected(Reject),
+    /// An error before the first mutating call: nothing was touched, the same call may succeed later.
+    Failed(ApplyError),
+    /// An error after the first mutating call: the outcome is unknown until the next start, and this applier
+    /// applies nothing more. Reads go on.
+    Halted(HaltCause),
+}
+
+impl Outcome {
+    /// Whether the host may go on to the next entry.
+    pub const fn advances(&self) -> bool {
+        matches!(self, Outcome::Applied | Outcome::NoOp(_))
+    }
+}
+
+/// Why an entry changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoOp {
+    /// The database's index is at or past it.
+    AlreadyApplied,
+    /// The sidecar is past it and names no effect of it: it changed nothing the first time either.
+    NotNamed,
+    /// The bootstrap that was applied, proposed once more.
+    DuplicateBootstrap,
+    /// A rotation that was applied, proposed once more. It moves no active pointer.
+    DuplicateRotation,
+    /// The row says the same already.
+    DuplicateRegistration,
+}
+
+/// Why an entry was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// The payload does not decode.
+    #[error("the entry does not decode: {0}")]
+    Wire(#[from] WireError),
+    /// Key id 0 is reserved.
+    #[error("the entry uses the reserved key id 0")]
+    ReservedKeyId,
+    /// Node id 0 is reserved.
+    #[error("the entry uses the reserved node id 0")]
+    ReservedNodeId,
+    /// A wrapped key with no bytes, or with more than a sidecar holds.
+    #[error("the wrapped key for {id} has {len} bytes; 1 to 4096 are allowed")]
+    WrappedLength {
+        /// The key.
+        id: DekId,
+        /// Its wrapped length in bytes.
+        len: usize,
+    },
+    /// This node has no keyring.
+    #[error("this node has no KEK; configure one together with a sidecar path, and restart")]
+    KekNotConfigured,
+    /// A rotation kind that this build does not apply.
+    #[error("the rotation kind {got:#04x} is not supported")]
+    UnsupportedRotation {
+        /// Its sub-tag.
+        got: u8,
+    },
+    /// One id for both purposes.
+    #[error("storage and raft share the key id {0}")]
+    EqualIds(DekId),
+    /// A batch row, or a proposer row, for a key that the entry does not install.
+    #[error("a row is for key {row}, which the entry does not install")]
+    ForeignRow {
+        /// The key of the row.
+        row: u32,
+    },
+    /// A row breaks the registration rules.
+    #[error(transparent)]
+    Registration(#[from] Clash),
+    /// A wrapped key does not open.
+    #[error("key {id} does not open: {fault}")]
+    BlobDoesNotOpen {
+        /// The key.
+        id: DekId,
+        /// What is wrong with it.
+        fault: BlobFault,
+    },
+    /// The same key bytes under two ids.
+    #[error("keys {0} and {1} have the same bytes")]
+    EqualKeyBytes(DekId, DekId),
+    /// A bootstrap after another one.
+    #[error("the cluster was bootstrapped by the entry at index {by}")]
+    AlreadyBootstrapped {
+        /// Where the first bootstrap stands.
+        by: RaftIndex,
+    },
+    /// A rotation before any bootstrap.
+    #[error("the cluster is not bootstrapped")]
+    NotBootstrapped,
+    /// Ids are never reused.
+    #[error("key id {id} was installed by the entry at index {by}")]
+    KeyIdInUse {
+        /// The id.
+        id: DekId,
+        /// Where the entry that installed it stands.
+        by: RaftIndex,
+    },
+    /// A registration under a key that does not exist at that point of the log.
+    #[error("key {0} is not known")]
+    UnknownKey(DekId),
+}
+
+/// Why an entry could not be judged. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The registry could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The KEK could not be asked.
+    #[error("the KEK could not be used: {0}")]
+    KekUnavailable(String),
+    /// The keystore holds other bytes under an id that the sidecar does not know.
+    #[error(transparent)]
+    Keystore(#[from] crate::keystore::KeystoreError),
+    /// An earlier entry of this life halted; its outcome is unknown until the next start.
+    #[error("an earlier entry halted this applier; restart it")]
+    Poisoned,
+    /// The sidecar was written by the reference system.
+    #[error("the sidecar was written by the reference system; adopt it first")]
+    Foreign,
+    /// The host skipped an index.
+    #[error("entry {got} was delivered where entry {expected} was due")]
+    IndexGap {
+        /// The index due.
+        expected: RaftIndex,
+        /// The index delivered.
+        got: RaftIndex,
+    },
+    /// The host delivers another entry at an index whose effect this node already has.
+    #[error("the sidecar has the effect of another entry at index {index}: this is not the log it came from")]
+    DifferentEntry {
+        /// The index.
+        index: RaftIndex,
+    },
+}
+
+/// What failed after the first mutating call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HaltCause {
+    /// The sidecar write.
+    #[error("the sidecar was not written: {0}")]
+    Sidecar(#[from] WriteFault),
+    /// The registry commit.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a node refuses to start. What an operator can do stands in each message; nothing was overwritten.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] crate::registry::OpenError),
+    /// The registry cannot be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A call to the operating system failed.
+    #[error(transparent)]
+    Io(#[from] IoFault),
+    /// The sidecar write failed.
+    #[error("the sidecar could not be made durable: {0}")]
+    SidecarWrite(#[from] WriteFault),
+    /// The sidecar is damaged, or not a sidecar.
+    #[error(
+        "{path:?}: {fault}; put the file back from this node's backup, or remove this node and add it again"
+    )]
+    Sidecar {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        fault: crate::sidecar::json::SidecarError,
+    },
+    /// There is a sidecar with keys, and no database.
+    #[error(
+        "the sidecar {sidecar:?} has keys and the database {database:?} is missing; a fresh one would repeat \
+         epochs, so restore it, or remove this node and add it again"
+    )]
+    DatabaseMissing {
+        /// The sidecar.
+        sidecar: String,
+        /// The database.
+        database: String,
+    },
+    /// The database proves that this node had a sidecar.
+    #[error(
+        "the sidecar {path:?} is missing, and this node applied the key entry at index {applied}; put the file \
+         back, or remove this node and add it again"
+    )]
+    SidecarMissing {
+        /// Where it should be.
+        path: String,
+        /// The newest entry that changed it.
+        applied: RaftIndex,
+    },
+    /// The database proves that this node had a newer sidecar.
+    #[error(
+        "the sidecar {path:?} is at index {found}, and this node applied the key entry at index {applied}: it is an \
+         old copy; put the newest back, or remove this node and add it again"
+    )]
+    SidecarStale {
+        /// The file.
+        path: String,
+        /// Its index.
+        found: RaftIndex,
+        /// The newest entry that changed it.
+        applied: RaftIndex,
+    },
+    /// This node has applied key entries and is started without a keyring.
+    #[error(
+        "this node applied the key entry at index {applied} and is started without a KEK; configure its KEK and \
+         its sidecar path"
+    )]
+    KeyringRequired {
+        /// The newest entry that changed the sidecar.
+        applied: RaftIndex,
+    },
+    /// A key of the sidecar does not open under the KEK.
+    #[error("key {id} of the sidecar does not open ({fault}); start with the KEK that wrapped it")]
+    KekMismatch {
+        /// The key.
+        id: DekId,
+        /// What is wrong.
+        fault: BlobFault,
+    },
+    /// The KEK could not be asked.
+    #[error("the KEK could not be used: {0}")]
+    KekUnavailable(String),
+    /// Two keys of the sidecar have the same bytes.
+    #[error(
+        "keys {0} and {1} of the sidecar have the same bytes, so nonces would repeat; remove this node and add it again"
+    )]
+    EqualKeyBytes(DekId, DekId),
+}

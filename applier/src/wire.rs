@@ -1,0 +1,445 @@
+//! The payload of an encryption entry in the Raft log, byte for byte that of the reference system.
+//!
+//! All integers are big-endian, all lengths count bytes. A payload is an opcode and a body, and every body begins
+//! with the version byte 1:
+//!
+//! ```text
+//! payload       opcode u8 | body
+//! row           dek_id u32 | full_node_id u64 | local_epoch u16                                   (14 bytes)
+//!
+//! 0x03 registration  version u8 | row                                                             (15 bytes)
+//! 0x04 bootstrap     version u8 | storage_id u32 | len u32 | wrapped_storage
+//!                               | raft_id u32    | len u32 | wrapped_raft
+//!                               | count u32 | count * row
+//! 0x05 rotation      version u8 | sub_tag u8 | dek_id u32 | purpose u8 | len u32 | wrapped | row
+//! 0x06, 0x07         reserved
+//! ```
+//!
+//! The codec knows shapes alone. Ids may be 0 and wrapped keys empty here; whether an entry makes sense is judged by
+//! [`crate::apply`]. Nothing that it decodes borrows from the payload, and nothing is allocated for bytes that are
+//! not there.
+
+use std::fmt;
+
+use crate::ids::Purpose;
+
+/// First byte of a registration.
+pub const OP_REGISTRATION: u8 = 0x03;
+/// First byte of a bootstrap.
+pub const OP_BOOTSTRAP: u8 = 0x04;
+/// First byte of a rotation.
+pub const OP_ROTATION: u8 = 0x05;
+/// The last of the bytes that belong to encryption entries; the two after [`OP_ROTATION`] are reserved.
+pub const OP_LAST: u8 = 0x07;
+
+/// The only version of every body.
+pub const VERSION: u8 = 0x01;
+
+/// Length of an encoded [`Row`] in bytes.
+pub const ROW_LEN: usize = 14;
+
+/// Length of a registration's body in bytes: the version and one row.
+pub const REGISTRATION_LEN: usize = 1 + ROW_LEN;
+
+/// A bootstrap's body without wrapped keys and rows: version, two ids, two lengths, the count.
+const BOOTSTRAP_FIXED_LEN: usize = 1 + 5 * 4;
+
+/// A rotation's body without the wrapped key: version, sub-tag, id, purpose, length, row.
+const ROTATION_FIXED_LEN: usize = 1 + 1 + 4 + 1 + 4 + ROW_LEN;
+
+/// The most rows that a bootstrap may carry.
+pub const BATCH_ROWS_MAX: u32 = 1 << 14;
+
+/// Whether a payload that begins with this byte belongs to the encryption applier. The reserved opcodes do: they
+/// have to stop a node that does not know them, not reach another decoder.
+pub const fn is_encryption_opcode(byte: u8) -> bool {
+    matches!(byte, OP_REGISTRATION..=OP_LAST)
+}
+
+/// One decoded encryption entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A writer's claim of an epoch under a key.
+    Registration(Row),
+    /// The first pair of keys.
+    Bootstrap(Bootstrap),
+    /// A change of one purpose's key, or of what is encrypted.
+    Rotation(Rotation),
+}
+
+/// A writer's claim as it stands on the wire: unchecked, ids may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key that the writer uses.
+    pub dek_id: u32,
+    /// The writer's full identity.
+    pub full_node_id: u64,
+    /// The epoch that it writes under.
+    pub local_epoch: u16,
+}
+
+/// The body of a bootstrap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Id of the key for values at rest.
+    pub storage_id: u32,
+    /// That key, wrapped by the KEK.
+    pub wrapped_storage: Vec<u8>,
+    /// Id of the key for log entries.
+    pub raft_id: u32,
+    /// That key, wrapped by the KEK.
+    pub wrapped_raft: Vec<u8>,
+    /// The first writers, at most [`BATCH_ROWS_MAX`].
+    pub batch: Vec<Row>,
+}
+
+/// The body of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// What kind of change it is.
+    pub subtag: RotationKind,
+    /// The key that it installs or, where it switches an envelope on, the key then in use.
+    pub dek_id: u32,
+    /// What that key encrypts.
+    pub purpose: Purpose,
+    /// The key, wrapped by the KEK; empty where it only switches an envelope on.
+    pub wrapped: Vec<u8>,
+    /// The proposer's own claim.
+    pub proposer: Row,
+}
+
+/// The kinds of rotation that decode. Sub-tags 0x02 and 0x03 are set aside for kinds that nothing writes yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationKind {
+    /// 0x01: installs a new key and makes it the active one of its purpose.
+    RotateDek,
+    /// 0x04: values are encrypted from here on.
+    EnableStorageEnvelope,
+    /// 0x05: log entries are encrypted from here on.
+    EnableRaftEnvelope,
+}
+
+impl RotationKind {
+    /// The kind behind a sub-tag, or `None`.
+    pub const fn from_wire(byte: u8) -> Option<RotationKind> {
+        match byte {
+            0x01 => Some(RotationKind::RotateDek),
+            0x04 => Some(RotationKind::EnableStorageEnvelope),
+            0x05 => Some(RotationKind::EnableRaftEnvelope),
+            _ => None,
+        }
+    }
+
+    /// The sub-tag.
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            RotationKind::RotateDek => 0x01,
+            RotationKind::EnableStorageEnvelope => 0x04,
+            RotationKind::EnableRaftEnvelope => 0x05,
+        }
+    }
+}
+
+/// Why a payload does not decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// There is not even an opcode.
+    #[error("the payload is empty")]
+    Empty,
+    /// The first byte names no entry that this build knows.
+    #[error("opcode {got:#04x} is unknown")]
+    Opcode {
+        /// The first byte of the payload.
+        got: u8,
+    },
+    /// The body has another version than [`VERSION`].
+    #[error("version {got} is unknown")]
+    Version {
+        /// The first byte of the body.
+        got: u8,
+    },
+    /// The rotation has a sub-tag without a [`RotationKind`].
+    #[error("rotation sub-tag {got:#04x} is unknown")]
+    Subtag {
+        /// The sub-tag.
+        got: u8,
+    },
+    /// The bytes do not have the shape of their kind.
+    #[error("malformed: {0}")]
+    Malformed(#[from] MalformedKind),
+}
+
+/// What is wrong with the shape of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedKind {
+    /// A registration's body has a fixed length.
+    #[error("a registration has {REGISTRATION_LEN} bytes, not {got}")]
+    RegistrationLength {
+        /// Length of the body in bytes.
+        got: usize,
+    },
+    /// The body ends inside a field.
+    #[error("{field} needs {needed} bytes, and {left} are left")]
+    Truncated {
+        /// The field.
+        field: Field,
+        /// The field's length in bytes.
+        needed: u64,
+        /// The bytes from its start to the end of the body.
+        left: usize,
+    },
+    /// A bootstrap claims more rows than [`BATCH_ROWS_MAX`].
+    #[error("a batch holds at most {BATCH_ROWS_MAX} rows, not {got}")]
+    BatchRows {
+        /// The claimed number of rows.
+        got: u32,
+    },
+    /// The purpose byte is neither storage nor raft.
+    #[error("purpose {got} is unknown")]
+    Purpose {
+        /// The purpose byte.
+        got: u8,
+    },
+    /// The body goes on after its last field.
+    #[error("{bytes} bytes follow the last field")]
+    Trailing {
+        /// The number of bytes too many.
+        bytes: usize,
+    },
+}
+
+/// A field of a body, for errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The version byte.
+    Version,
+    /// A bootstrap's id of the storage key.
+    StorageId,
+    /// Length of the wrapped storage key.
+    WrappedStorageLen,
+    /// The wrapped storage key.
+    WrappedStorage,
+    /// A bootstrap's id of the raft key.
+    RaftId,
+    /// Length of the wrapped raft key.
+    WrappedRaftLen,
+    /// The wrapped raft key.
+    WrappedRaft,
+    /// The number of rows.
+    BatchCount,
+    /// The rows.
+    Batch,
+    /// A rotation's sub-tag.
+    Subtag,
+    /// A rotation's key id.
+    DekId,
+    /// A rotation's purpose byte.
+    Purpose,
+    /// Length of a rotation's wrapped key.
+    WrappedLen,
+    /// A rotation's wrapped key.
+    Wrapped,
+    /// A registration's row, or the proposer's in a rotation.
+    Row,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::Version => "the version",
+            Field::StorageId => "the id of the storage key",
+            Field::WrappedStorageLen => "the length of the wrapped storage key",
+            Field::WrappedStorage => "the wrapped storage key",
+            Field::RaftId => "the id of the raft key",
+            Field::WrappedRaftLen => "the length of the wrapped raft key",
+            Field::WrappedRaft => "the wrapped raft key",
+            Field::BatchCount => "the number of rows",
+            Field::Batch => "the batch",
+            Field::Subtag => "the sub-tag",
+            Field::DekId => "the key id",
+            Field::Purpose => "the purpose",
+            Field::WrappedLen => "the length of the wrapped key",
+            Field::Wrapped => "the wrapped key",
+            Field::Row => "the row",
+        })
+    }
+}
+
+impl Entry {
+    /// Decodes a whole payload, opcode included.
+    ///
+    /// The order of the checks is part of the format, since it decides which error is reported: a registration's
+    /// length comes before its version; elsewhere the fields are checked as they stand, a batch's row limit before
+    /// the room for its rows, and trailing bytes last.
+    pub fn decode(payload: &[u8]) -> Result<Entry, WireError> {
+        let (&opcode, body) = payload.split_first().ok_or(WireError::Empty)?;
+        match opcode {
+            OP_REGISTRATION => decode_registration(body).map(Entry::Registration),
+            OP_BOOTSTRAP => decode_bootstrap(body).map(Entry::Bootstrap),
+            OP_ROTATION => decode_rotation(body).map(Entry::Rotation),
+            got => Err(WireError::Opcode { got }),
+        }
+    }
+
+    /// Encodes a whole payload, opcode included. Nothing is checked: a batch longer than [`BATCH_ROWS_MAX`] encodes
+    /// to a payload that does not decode.
+    ///
+    /// # Panics
+    /// When a wrapped key or the batch is longer than a `u32` counts.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Entry::Registration(row) => {
+                let mut out = start(OP_REGISTRATION, REGISTRATION_LEN);
+                put_row(&mut out, row);
+                out
+            }
+            Entry::Bootstrap(entry) => {
+                let wrapped_len = entry.wrapped_storage.len() + entry.wrapped_raft.len();
+                let mut out =
+                    start(OP_BOOTSTRAP, BOOTSTRAP_FIXED_LEN + wrapped_len + entry.batch.len() * ROW_LEN);
+                put_wrapped(&mut out, entry.storage_id, None, &entry.wrapped_storage);
+                put_wrapped(&mut out, entry.raft_id, None, &entry.wrapped_raft);
+                put_len(&mut out, entry.batch.len());
+                entry.batch.iter().for_each(|row| put_row(&mut out, row));
+                out
+            }
+            Entry::Rotation(entry) => {
+                let mut out = start(OP_ROTATION, ROTATION_FIXED_LEN + entry.wrapped.len());
+                out.push(entry.subtag.to_wire());
+                put_wrapped(&mut out, entry.dek_id, Some(entry.purpose), &entry.wrapped);
+                put_row(&mut out, &entry.proposer);
+                out
+            }
+        }
+    }
+}
+
+fn decode_registration(body: &[u8]) -> Result<Row, WireError> {
+    if body.len() != REGISTRATION_LEN {
+        return Err(MalformedKind::RegistrationLength { got: body.len() }.into());
+    }
+    let mut fields = Fields::after_version(body)?;
+    let row = fields.row()?;
+    fields.end()?;
+    Ok(row)
+}
+
+fn decode_bootstrap(body: &[u8]) -> Result<Bootstrap, WireError> {
+    let mut fields = Fields::after_version(body)?;
+    let storage_id = fields.u32(Field::StorageId)?;
+    let wrapped_storage = fields.counted(Field::WrappedStorageLen, Field::WrappedStorage)?;
+    let raft_id = fields.u32(Field::RaftId)?;
+    let wrapped_raft = fields.counted(Field::WrappedRaftLen, Field::WrappedRaft)?;
+    let count = fields.u32(Field::BatchCount)?;
+    if count > BATCH_ROWS_MAX {
+        return Err(MalformedKind::BatchRows { got: count }.into());
+    }
+    let (rows, _) = fields.slice(Field::Batch, u64::from(count) * ROW_LEN as u64)?.as_chunks::<ROW_LEN>();
+    let batch = rows.iter().copied().map(Row::from_wire).collect();
+    fields.end()?;
+    Ok(Bootstrap { storage_id, wrapped_storage, raft_id, wrapped_raft, batch })
+}
+
+fn decode_rotation(body: &[u8]) -> Result<Rotation, WireError> {
+    let mut fields = Fields::after_version(body)?;
+    let got = fields.u8(Field::Subtag)?;
+    let subtag = RotationKind::from_wire(got).ok_or(WireError::Subtag { got })?;
+    let dek_id = fields.u32(Field::DekId)?;
+    let got = fields.u8(Field::Purpose)?;
+    let purpose = Purpose::from_wire(got).ok_or(MalformedKind::Purpose { got })?;
+    let wrapped = fields.counted(Field::WrappedLen, Field::Wrapped)?;
+    let proposer = fields.row()?;
+    fields.end()?;
+    Ok(Rotation { subtag, dek_id, purpose, wrapped, proposer })
+}
+
+impl Row {
+    const fn from_wire(bytes: [u8; ROW_LEN]) -> Row {
+        let [d0, d1, d2, d3, n0, n1, n2, n3, n4, n5, n6, n7, e0, e1] = bytes;
+        Row {
+            dek_id: u32::from_be_bytes([d0, d1, d2, d3]),
+            full_node_id: u64::from_be_bytes([n0, n1, n2, n3, n4, n5, n6, n7]),
+            local_epoch: u16::from_be_bytes([e0, e1]),
+        }
+    }
+}
+
+/// The fields of a body that are not read yet.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn after_version(body: &'a [u8]) -> Result<Fields<'a>, WireError> {
+        let mut fields = Fields(body);
+        match fields.u8(Field::Version)? {
+            VERSION => Ok(fields),
+            got => Err(WireError::Version { got }),
+        }
+    }
+
+    fn slice(&mut self, field: Field, needed: u64) -> Result<&'a [u8], MalformedKind> {
+        let truncated = MalformedKind::Truncated { field, needed, left: self.0.len() };
+        // A length beyond `usize` is beyond any slice, too.
+        let needed = usize::try_from(needed).map_err(|_| truncated)?;
+        let (bytes, rest) = self.0.split_at_checked(needed).ok_or(truncated)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self, field: Field) -> Result<[u8; N], MalformedKind> {
+        let truncated = MalformedKind::Truncated { field, needed: N as u64, left: self.0.len() };
+        let (bytes, rest) = self.0.split_first_chunk::<N>().ok_or(truncated)?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    fn u8(&mut self, field: Field) -> Result<u8, MalformedKind> {
+        self.array(field).map(u8::from_be_bytes)
+    }
+
+    fn u32(&mut self, field: Field) -> Result<u32, MalformedKind> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    fn row(&mut self) -> Result<Row, MalformedKind> {
+        self.array(Field::Row).map(Row::from_wire)
+    }
+
+    fn counted(&mut self, len: Field, bytes: Field) -> Result<Vec<u8>, MalformedKind> {
+        let needed = self.u32(len)?;
+        self.slice(bytes, u64::from(needed)).map(<[u8]>::to_vec)
+    }
+
+    fn end(self) -> Result<(), MalformedKind> {
+        match self.0.len() {
+            0 => Ok(()),
+            bytes => Err(MalformedKind::Trailing { bytes }),
+        }
+    }
+}
+
+fn start(opcode: u8, body_len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + body_len);
+    out.extend([opcode, VERSION]);
+    out
+}
+
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    let len = u32::try_from(len).expect("the wire counts in u32");
+    out.extend(len.to_be_bytes());
+}
+
+fn put_wrapped(out: &mut Vec<u8>, id: u32, purpose: Option<Purpose>, wrapped: &[u8]) {
+    out.extend(id.to_be_bytes());
+    out.extend(purpose.map(Purpose::to_wire));
+    put_len(out, wrapped.len());
+    out.extend_from_slice(wrapped);
+}
+
+fn put_row(out: &mut Vec<u8>, row: &Row) {
+    out.extend(row.dek_id.to_be_bytes());
+    out.extend(row.full_node_id.to_be_bytes());
+    out.extend(row.local_epoch.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;

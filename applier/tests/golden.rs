@@ -1,0 +1,145 @@
+//! The bytes that the reference system's own code produced, read and written by ours.
+
+use std::io;
+
+use aes_gcm::aead::AeadInOut;
+use applier::kek::LocalKek;
+use applier::keystore::Keystore;
+use applier::ports::{Entropy, Kek};
+use applier::secret::Dek;
+use applier::wire::{
+    Bootstrap, Entry, OP_BOOTSTRAP, OP_REGISTRATION, OP_ROTATION, Rotation, RotationKind, Row,
+};
+use applier::{DekId, Purpose};
+use serde_json::Value;
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("golden.json")).expect("the vectors are JSON")
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object[field].as_str().unwrap_or_else(|| panic!("{field} is a string in {object}"))
+}
+
+fn bytes(object: &Value, field: &str) -> Vec<u8> {
+    hex::decode(text(object, field)).unwrap_or_else(|_| panic!("{field} is hex in {object}"))
+}
+
+/// A number: a JSON number as such, a string in hex.
+fn number<T: TryFrom<u64>>(object: &Value, field: &str) -> T {
+    let number = match &object[field] {
+        Value::String(digits) => u64::from_str_radix(digits, 16).ok(),
+        value => value.as_u64(),
+    };
+    number
+        .and_then(|number| T::try_from(number).ok())
+        .unwrap_or_else(|| panic!("{field} is no number of its width in {object}"))
+}
+
+fn row(object: &Value) -> Row {
+    Row {
+        dek_id: number(object, "dek_id"),
+        full_node_id: number(object, "full_node_id"),
+        local_epoch: number(object, "local_epoch"),
+    }
+}
+
+fn rotation(vector: &Value, subtag: RotationKind) -> Entry {
+    let purpose = match text(vector, "purpose") {
+        "storage" => Purpose::Storage,
+        "raft" => Purpose::Raft,
+        other => panic!("no purpose {other}"),
+    };
+    Entry::Rotation(Rotation {
+        subtag,
+        dek_id: number(vector, "dek_id"),
+        purpose,
+        wrapped: bytes(vector, "wrapped"),
+        proposer: row(&vector["row"]),
+    })
+}
+
+/// The entry of a vector and the opcode that stands before its body.
+fn entry(vector: &Value) -> (u8, Entry) {
+    match text(vector, "kind") {
+        "registration" => (OP_REGISTRATION, Entry::Registration(row(vector))),
+        "bootstrap" => {
+            let entry = Bootstrap {
+                storage_id: number(vector, "storage_id"),
+                wrapped_storage: bytes(vector, "wrapped_storage"),
+                raft_id: number(vector, "raft_id"),
+                wrapped_raft: bytes(vector, "wrapped_raft"),
+                batch: vector["batch"].as_array().expect("rows").iter().map(row).collect(),
+            };
+            (OP_BOOTSTRAP, Entry::Bootstrap(entry))
+        }
+        "rotate-dek" => (OP_ROTATION, rotation(vector, RotationKind::RotateDek)),
+        "enable-storage-envelope" => (OP_ROTATION, rotation(vector, RotationKind::EnableStorageEnvelope)),
+        "enable-raft-envelope" => (OP_ROTATION, rotation(vector, RotationKind::EnableRaftEnvelope)),
+        other => panic!("no entry {other}"),
+    }
+}
+
+#[test]
+fn entries_encode_to_the_bytes_of_the_reference_and_decode_from_them() {
+    let golden = golden();
+    let vectors = golden["wire"].as_array().expect("wire vectors");
+    assert_eq!(vectors.len(), 5);
+    for vector in vectors {
+        let (opcode, entry) = entry(vector);
+        let payload = [vec![opcode], bytes(vector, "bytes")].concat();
+        assert_eq!(hex::encode(entry.encode()), hex::encode(&payload));
+        assert_eq!(Entry::decode(&payload), Ok(entry));
+    }
+}
+
+/// Hands out these bytes and no others.
+struct Fixed(Vec<u8>);
+
+impl Entropy for Fixed {
+    fn fill(&self, buf: &mut [u8]) -> io::Result<()> {
+        buf.copy_from_slice(&self.0);
+        Ok(())
+    }
+}
+
+fn key(object: &Value, field: &str) -> [u8; 32] {
+    bytes(object, field).try_into().expect("a key has 32 bytes")
+}
+
+#[test]
+fn a_key_wraps_to_the_blob_of_the_reference_and_opens_from_it() {
+    let vector = &golden()["kek"];
+    let kek = LocalKek::new(key(vector, "kek"));
+    let dek = Dek::new(key(vector, "dek"));
+    let blob = kek.wrap(&dek, &Fixed(bytes(vector, "nonce"))).expect("this entropy does not fail");
+    assert_eq!(hex::encode(blob), text(vector, "blob"));
+    assert_eq!(kek.unwrap(&bytes(vector, "blob")).expect("it opens"), dek);
+}
+
+/// `version 1 | flag 0 | key id 4 | nonce 12` stand before the ciphertext of an envelope.
+const ENVELOPE_HEADER_LEN: usize = 18;
+
+/// The cipher of the keystore seals the vector's plaintext to the rest of the vector's envelope.
+fn check_envelope(vectors: &Value, envelope: &str, aad: &[u8]) {
+    let id = DekId::new(number(vectors, "key_id")).expect("not 0");
+    let keystore = Keystore::new();
+    keystore.set(id, Dek::new(key(vectors, "dek"))).expect("the keystore was empty");
+    let cipher = keystore.aead(id).expect("it was just set");
+    let nonce: [u8; 12] = bytes(vectors, "nonce").try_into().expect("a nonce has 12 bytes");
+    let mut sealed = text(vectors, "plaintext_utf8").as_bytes().to_vec();
+    cipher.encrypt_in_place((&nonce).into(), aad, &mut sealed).expect("a short plaintext");
+    let expected = &bytes(&vectors[envelope], "bytes")[ENVELOPE_HEADER_LEN..];
+    assert_eq!(hex::encode(sealed), hex::encode(expected));
+}
+
+#[test]
+fn the_ciphers_of_the_keystore_seal_like_the_reference() {
+    let vectors = &golden()["envelopes"];
+    check_envelope(vectors, "raft", &bytes(&vectors["raft"], "aad"));
+    // The first six bytes of the envelope, the value's header and its key are what a stored value is bound to.
+    let storage = &vectors["storage"];
+    let header = bytes(storage, "bytes")[..6].to_vec();
+    let aad = [header, bytes(storage, "value_header"), text(storage, "pebble_key_utf8").into()].concat();
+    check_envelope(vectors, "storage", &aad);
+}
