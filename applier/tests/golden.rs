@@ -6,6 +6,7 @@ use aes_gcm::aead::AeadInOut;
 use applier::kek::LocalKek;
 use applier::keystore::Keystore;
 use applier::ports::{Entropy, Kek};
+use applier::registry::{RowKey, WriterRow};
 use applier::secret::Dek;
 use applier::wire::{
     Bootstrap, Entry, OP_BOOTSTRAP, OP_REGISTRATION, OP_ROTATION, Rotation, RotationKind, Row,
@@ -91,6 +92,23 @@ fn entries_encode_to_the_bytes_of_the_reference_and_decode_from_them() {
         assert_eq!(hex::encode(entry.encode()), hex::encode(&payload));
         assert_eq!(Entry::decode(&payload), Ok(entry));
     }
+}
+
+#[test]
+fn rows_encode_to_the_bytes_of_the_reference_and_decode_from_them() {
+    let vectors = &golden()["registry"];
+    let vector = &vectors["key"];
+    let key = RowKey { dek_id: number(vector, "dek_id"), node16: number(vector, "node16") };
+    assert_eq!(hex::encode(key.encode()), text(vector, "bytes"));
+    assert_eq!(RowKey::decode(&bytes(vector, "bytes")), Ok(key));
+    let vector = &vectors["value"];
+    let row = WriterRow {
+        full_node_id: number(vector, "full_node_id"),
+        first_seen: number(vector, "first_seen"),
+        last_seen: number(vector, "last_seen"),
+    };
+    assert_eq!(hex::encode(row.encode()), text(vector, "bytes"));
+    assert_eq!(WriterRow::decode(&bytes(vector, "bytes")), Ok(row));
 }
 
 /// Hands out these bytes and no others.

@@ -182,3 +182,6 @@ pub trait Registry {
         host: HostPart<'_, Self::Tx>,
     ) -> Result<(), CommitError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -384,3 +384,6 @@ const fn purpose_word(purpose: Purpose) -> &'static str {
         Purpose::Raft => "raft",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! One node on real files in a temporary directory, behind ports that a test steers, and the checks of a boundary.
+
+mod disk;
+mod entries;
+mod ports;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use applier::registry::{Registry, RegistrySnapshot, RowKey, WriterRow};
+use applier::secret::Dek;
+use applier::sidecar::{ForeignSidecar, Sidecar};
+use applier::wire::Entry;
+use applier::{
+    Applier, ApplyError, Config, DekId, KeyringConfig, NodeId, Outcome, Purpose, RaftIndex, Reject,
+    StartError,
+};
+
+pub(crate) use disk::{Effect, Fault, FaultyFiles, Op};
+pub(crate) use entries::{
+    N1, N1_TWIN, N2, bootstrap, bootstrap_with, id, registration, rotation, rotation_with, row, seen,
+};
+pub(crate) use ports::{
+    CommitFault, FaultyRegistry, FixedClock, RegistryControl, TestKek, blob, blob_with_nonce, commit_error,
+    dek, read_error,
+};
+
+pub(crate) const EIO: i32 = 5;
+pub(crate) const ENOSPC: i32 = 28;
+
+/// 2020-01-01T00:00:00Z.
+pub(crate) const NOW: u64 = 1_577_836_800;
+
+pub(crate) type Node = Applier<FaultyFiles, FaultyRegistry>;
+
+/// A node's disk and surroundings, which outlive its lives, and its present life.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    pub(crate) files: FaultyFiles,
+    pub(crate) kek: Arc<TestKek>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) registry: Rc<RefCell<RegistryControl>>,
+    /// Whether the next start has a keyring.
+    pub(crate) keyring: bool,
+    node: Option<Node>,
+}
+
+/// Everything that a refusal must leave as it was, and that a restart must find again.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Lasting {
+    pub(crate) keys: Vec<(DekId, Dek)>,
+    pub(crate) active: (Option<DekId>, Option<DekId>),
+    pub(crate) held: (Option<Sidecar>, Option<ForeignSidecar>),
+    /// The directory of the sidecar: every name and its bytes.
+    pub(crate) disk: BTreeMap<String, Vec<u8>>,
+    pub(crate) registry: RegistrySnapshot,
+    pub(crate) proof: RaftIndex,
+    pub(crate) applied: RaftIndex,
+}
+
+/// [`Lasting`], and what tells whether anything was even attempted.
+#[derive(Debug, PartialEq)]
+pub(crate) struct State {
+    lasting: Lasting,
+    poisoned: bool,
+    mutating_calls: usize,
+    commits: usize,
+}
+
+impl World {
+    /// An empty disk and no life yet. Database and sidecar have a directory each.
+    pub(crate) fn new() -> World {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["database", "encryption"] {
+            std::fs::create_dir(dir.path().join(name)).expect("a writable directory");
+        }
+        World {
+            dir,
+            files: FaultyFiles::default(),
+            kek: Arc::new(TestKek::new()),
+            clock: Arc::new(FixedClock::at(NOW)),
+            registry: Rc::default(),
+            keyring: true,
+            node: None,
+        }
+    }
+
+    /// A fresh node.
+    pub(crate) fn started() -> World {
+        let mut world = World::new();
+        world.restart();
+        world
+    }
+
+    /// A fresh node without KEK and sidecar path.
+    pub(crate) fn started_without_keyring() -> World {
+        let mut world = World::new();
+        world.keyring = false;
+        world.restart();
+        world
+    }
+
+    /// A node that has applied these entries from index 1 on.
+    pub(crate) fn with(entries: &[Entry]) -> World {
+        let mut world = World::started();
+        for (index, entry) in (1..).zip(entries) {
+            assert_eq!(world.apply(index, entry), Outcome::Applied, "entry {index}");
+        }
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().expect("a UTF-8 path").to_owned()
+    }
+
+    pub(crate) fn database_path(&self) -> String {
+        self.path("database/registry.redb")
+    }
+
+    pub(crate) fn sidecar_path(&self) -> String {
+        self.path("encryption/keys.json")
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let keyring = || KeyringConfig { kek: self.kek.clone(), sidecar: self.sidecar_path() };
+        Config {
+            node: NodeId::new(N1).expect("not 0"),
+            database: self.database_path(),
+            keyring: self.keyring.then(keyring),
+        }
+    }
+
+    /// Opens the database alone.
+    pub(crate) fn open_registry(&self) -> Result<FaultyRegistry, StartError> {
+        let registry = applier::apply::open_database(&self.files, &self.config())?;
+        Ok(FaultyRegistry::new(registry, self.registry.clone()))
+    }
+
+    /// Starts on a registry that is open.
+    pub(crate) fn start_on(&mut self, registry: FaultyRegistry) -> Result<(), StartError> {
+        let clock = self.clock.clone();
+        self.node = Some(Applier::start(self.files.clone(), registry, &self.config(), clock)?);
+        Ok(())
+    }
+
+    /// Ends the present life, if any, and tries to begin the next one.
+    pub(crate) fn try_restart(&mut self) -> Result<(), StartError> {
+        self.stop();
+        let registry = self.open_registry()?;
+        self.start_on(registry)
+    }
+
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        if let Err(error) = self.try_restart() {
+            panic!("it must start: {error}");
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.node = None;
+    }
+
+    #[track_caller]
+    pub(crate) fn node(&self) -> &Node {
+        self.node.as_ref().expect("a started node")
+    }
+
+    #[track_caller]
+    pub(crate) fn node_mut(&mut self) -> &mut Node {
+        self.node.as_mut().expect("a started node")
+    }
+
+    pub(crate) fn apply(&mut self, index: u64, entry: &Entry) -> Outcome {
+        self.node_mut().apply(RaftIndex(index), &entry.encode())
+    }
+
+    pub(crate) fn advance(&mut self, index: u64) -> Outcome {
+        self.node_mut().advance(RaftIndex(index), &mut |_| Ok(()))
+    }
+
+    pub(crate) fn sidecar_bytes(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.sidecar_path()).ok()
+    }
+
+    pub(crate) fn put_sidecar(&self, bytes: &[u8]) {
+        std::fs::write(self.sidecar_path(), bytes).expect("a writable directory");
+    }
+
+    /// The sidecar's directory: every name and its bytes.
+    pub(crate) fn disk(&self) -> BTreeMap<String, Vec<u8>> {
+        let dir = std::fs::read_dir(self.path("encryption")).expect("it exists");
+        let file = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.expect("a readable directory");
+            let bytes = std::fs::read(entry.path()).expect("a readable file");
+            (entry.file_name().into_string().expect("a UTF-8 name"), bytes)
+        };
+        dir.map(file).collect()
+    }
+
+    pub(crate) fn rows(&self) -> BTreeMap<RowKey, WriterRow> {
+        self.node().registry().snapshot().expect("a readable registry").rows
+    }
+
+    /// The registry has exactly this row for its key.
+    #[track_caller]
+    pub(crate) fn check_row(&self, (key, row): (RowKey, WriterRow)) {
+        assert_eq!(self.rows().get(&key), Some(&row));
+    }
+
+    pub(crate) fn keys(&self) -> Vec<(DekId, Dek)> {
+        let keystore = self.node().keystore();
+        let ids = keystore.ids();
+        ids.into_iter().map(|id| (id, keystore.dek(id).expect("it was just listed"))).collect()
+    }
+
+    /// What must last, also where the registry is told to fail its reads.
+    pub(crate) fn lasting(&self) -> Lasting {
+        let node = self.node();
+        let fail = std::mem::replace(&mut self.registry.borrow_mut().reads_fail, false);
+        let lasting = Lasting {
+            keys: self.keys(),
+            active: (node.active(Purpose::Storage), node.active(Purpose::Raft)),
+            held: (node.sidecar().cloned(), node.foreign().cloned()),
+            disk: self.disk(),
+            registry: node.registry().snapshot().expect("a readable registry"),
+            proof: node.registry().sidecar_index().expect("a readable registry"),
+            applied: node.applied_index(),
+        };
+        self.registry.borrow_mut().reads_fail = fail;
+        if !node.is_poisoned() {
+            assert_eq!(lasting.registry.applied_index, lasting.applied, "memory and database agree");
+        }
+        lasting
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State {
+            lasting: self.lasting(),
+            poisoned: self.node().is_poisoned(),
+            mutating_calls: self.files.calls(),
+            commits: self.registry.borrow().commits,
+        }
+    }
+
+    /// The entry comes to `expected` twice in a row, the host is not asked, and nothing changes; not even a mutating
+    /// call is made.
+    #[track_caller]
+    pub(crate) fn check_pure(&mut self, index: u64, payload: &[u8], expected: &Outcome) {
+        for _ in 0..2 {
+            let before = self.state();
+            let mut asked = false;
+            let mut host = |_: &_| {
+                asked = true;
+                Ok(())
+            };
+            let outcome = self.node_mut().apply_with(RaftIndex(index), payload, &mut host);
+            assert_eq!(outcome, *expected);
+            assert!(!asked, "the host has no part in what is not applied");
+            assert_eq!(self.state(), before);
+        }
+    }
+
+    /// Pure, and the same verdict after a restart.
+    #[track_caller]
+    pub(crate) fn check_rejected_payload(&mut self, index: u64, payload: &[u8], reject: impl Into<Reject>) {
+        let expected = Outcome::Rejected(reject.into());
+        let before = self.lasting();
+        self.check_pure(index, payload, &expected);
+        self.restart();
+        self.check_pure(index, payload, &expected);
+        assert_eq!(self.lasting(), before);
+    }
+
+    /// Pure, and the same verdict after a restart.
+    #[track_caller]
+    pub(crate) fn check_rejected(&mut self, index: u64, entry: &Entry, reject: impl Into<Reject>) {
+        self.check_rejected_payload(index, &entry.encode(), reject);
+    }
+
+    /// Pure, and nothing that outlasts its cause.
+    #[track_caller]
+    pub(crate) fn check_failed(&mut self, index: u64, entry: &Entry, error: impl Into<ApplyError>) {
+        self.check_pure(index, &entry.encode(), &Outcome::Failed(error.into()));
+    }
+
+    /// The applier halted: it applies and restores nothing more, and none of that touches anything.
+    #[track_caller]
+    pub(crate) fn check_poisoned(&mut self, index: u64, entry: &Entry) {
+        assert!(self.node().is_poisoned());
+        for index in [1, index, index + 1] {
+            self.check_failed(index, entry, ApplyError::Poisoned);
+            assert_eq!(self.advance(index), Outcome::Failed(ApplyError::Poisoned));
+        }
+        let refused = self.node_mut().restore(&RegistrySnapshot::default(), &mut |_| Ok(()));
+        assert_eq!(refused, Err(applier::apply::RestoreError::Poisoned));
+    }
+}

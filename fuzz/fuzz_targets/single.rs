@@ -1,0 +1,24 @@
+//! The fuzzer's bytes are the draws of the world `single`, so that coverage steers crashes and entries.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use scenarios::invariants;
+use scenarios::subject::Subject;
+use scenarios::world::{Scenario, Setup};
+use sim::Choices;
+use sim::{Lies, Profile};
+use sim::Trace;
+
+fuzz_target!(|data: &[u8]| {
+    let setup = Setup {
+        scenario: Scenario::Single,
+        subject: Subject::Hardened,
+        profile: Profile::Posix,
+        lies: Lies::default(),
+    };
+    let mut choices = Choices::bytes(data);
+    let record = setup.run(&mut choices, &Trace::hashing());
+    let violations = invariants::check(&record.history);
+    assert!(violations.is_empty(), "{violations:#?}\ntape:\n{}", choices.tape());
+});

@@ -1,0 +1,304 @@
+//! `cargo sim`: sweep, replay, seeds.
+//!
+//! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
+
+mod replay;
+mod report;
+mod seeds;
+mod sweep;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use sim::{Lies, Profile};
+
+use crate::run::Range;
+use crate::subject::Subject;
+use crate::world::{Scenario, Setup};
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Clean,
+    Violation,
+    Usage,
+    HarnessFailed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Clean => 0,
+            Exit::Violation => 1,
+            Exit::Usage => 2,
+            Exit::HarnessFailed => 3,
+        })
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo sim",
+    bin_name = "cargo sim",
+    about = "Searches an encryption applier for what a crash or a rejection can break",
+    after_help = "Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.\n\n\
+                  Examples:\n  cargo sim sweep --count 20000\n  cargo sim sweep --subject as-merged --format json\n  \
+                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios over a range of seeds
+    Sweep(SweepArgs),
+    /// Run one seed or one seed file, and print its timeline
+    Replay(ReplayArgs),
+    /// List the corpus and check that every file still shows what it was kept for
+    Seeds(SeedsArgs),
+}
+
+#[derive(Debug, Args)]
+struct SetupArgs {
+    /// Who is put to the test: hardened, as-merged
+    #[arg(long, default_value = "hardened", value_name = "NAME")]
+    subject: Subject,
+    /// How adversarial the disk is
+    #[arg(long, default_value = "posix", value_name = "NAME")]
+    profile: Profile,
+    /// Make the disk lie: skip-file-sync, skip-dir-sync, rename-not-atomic
+    #[arg(long, value_name = "NAME")]
+    lie: Option<Lie>,
+}
+
+impl SetupArgs {
+    fn setup(&self, scenario: Scenario) -> Setup {
+        let lies = self.lie.map_or_else(Lies::default, Lie::lies);
+        Setup { scenario, subject: self.subject, profile: self.profile, lies }
+    }
+}
+
+#[derive(Debug, Args)]
+struct SweepArgs {
+    /// Run this scenario only: single, reject (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<Scenario>,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Seeds from A up to, and without, B
+    #[arg(long, value_name = "A..B", conflicts_with = "count")]
+    seeds: Option<SeedRange>,
+    /// This many seeds, from 0 on
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    count: u64,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    jobs: Option<u16>,
+    /// Of N equal shares of the seeds, run the K-th
+    #[arg(long, default_value = "1/1", value_name = "K/N")]
+    shard: Shard,
+    /// text or json
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    format: Format,
+    /// Stop after this long with what was found so far, as in 90s or 10m
+    #[arg(long, value_name = "DURATION")]
+    time_limit: Option<TimeLimit>,
+}
+
+impl SweepArgs {
+    fn range(&self) -> Range {
+        let SeedRange { first, end } = self.seeds.unwrap_or(SeedRange { first: 0, end: self.count });
+        Range { first, end, shard: (self.shard.k, self.shard.n) }
+    }
+
+    fn scenarios(&self) -> &[Scenario] {
+        if self.scenario.is_empty() { &Scenario::ALL } else { &self.scenario }
+    }
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// A seed, or the path of a seed file
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// Scenario of the seed: single, reject
+    #[arg(long, default_value = "single", value_name = "NAME")]
+    scenario: Scenario,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// text or json
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    format: Format,
+    /// Keep the run as a seed file
+    #[arg(long, value_name = "FILE", requires = "shows")]
+    save: Option<std::path::PathBuf>,
+    /// What the kept file shows, in a sentence
+    #[arg(long, value_name = "TEXT")]
+    shows: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct SeedsArgs {
+    /// Directory of the corpus
+    #[arg(long, default_value = "seeds", value_name = "DIR")]
+    dir: std::path::PathBuf,
+    /// text or json
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    format: Format,
+}
+
+/// A word or number on the command line that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct BadArgument(String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = BadArgument;
+
+    fn from_str(name: &str) -> Result<Format, BadArgument> {
+        match name {
+            "text" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            other => Err(BadArgument(format!("there is no format {other:?}; there are: text, json"))),
+        }
+    }
+}
+
+/// One way in which a disk lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    SkipFileSync,
+    SkipDirSync,
+    RenameNotAtomic,
+}
+
+impl Lie {
+    const ALL: [(&'static str, Lie); 3] = [
+        ("skip-file-sync", Lie::SkipFileSync),
+        ("skip-dir-sync", Lie::SkipDirSync),
+        ("rename-not-atomic", Lie::RenameNotAtomic),
+    ];
+
+    fn lies(self) -> Lies {
+        Lies {
+            skip_file_sync: self == Lie::SkipFileSync,
+            skip_dir_sync: self == Lie::SkipDirSync,
+            rename_not_atomic: self == Lie::RenameNotAtomic,
+        }
+    }
+
+    fn name_of(lies: Lies) -> Option<&'static str> {
+        Lie::ALL.iter().find(|(_, lie)| lie.lies() == lies).map(|(name, _)| *name)
+    }
+}
+
+impl FromStr for Lie {
+    type Err = BadArgument;
+
+    fn from_str(name: &str) -> Result<Lie, BadArgument> {
+        let found = Lie::ALL.iter().find(|(known, _)| *known == name).map(|(_, lie)| *lie);
+        let names = Lie::ALL.map(|(name, _)| name).join(", ");
+        found.ok_or_else(|| BadArgument(format!("there is no lie {name:?}; there are: {names}")))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SeedRange {
+    first: u64,
+    end: u64,
+}
+
+impl FromStr for SeedRange {
+    type Err = BadArgument;
+
+    fn from_str(text: &str) -> Result<SeedRange, BadArgument> {
+        let parsed = text.split_once("..").and_then(|(first, end)| {
+            let (first, end) = (first.parse().ok()?, end.parse().ok()?);
+            (first < end).then_some(SeedRange { first, end })
+        });
+        parsed.ok_or_else(|| BadArgument(format!("{text:?} is not a range of seeds; write A..B with A < B")))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shard {
+    k: u64,
+    n: u64,
+}
+
+impl FromStr for Shard {
+    type Err = BadArgument;
+
+    fn from_str(text: &str) -> Result<Shard, BadArgument> {
+        let parsed = text.split_once('/').and_then(|(k, n)| {
+            let (k, n) = (k.parse().ok()?, n.parse().ok()?);
+            (1 <= k && k <= n).then_some(Shard { k, n })
+        });
+        parsed.ok_or_else(|| BadArgument(format!("{text:?} is not a shard; write K/N with 1 <= K <= N")))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TimeLimit(std::time::Duration);
+
+impl FromStr for TimeLimit {
+    type Err = BadArgument;
+
+    fn from_str(text: &str) -> Result<TimeLimit, BadArgument> {
+        match humantime::parse_duration(text) {
+            Ok(limit) if !limit.is_zero() => Ok(TimeLimit(limit)),
+            _ => Err(BadArgument(format!("{text:?} is not a duration; write 90s, 10m or 2h"))),
+        }
+    }
+}
+
+/// Parses the command line, runs the command, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let done = match &cli.command {
+        Command::Sweep(args) => sweep::main(args, &mut out),
+        Command::Replay(args) => replay::main(args, &mut out),
+        Command::Seeds(args) => seeds::main(args, &mut out),
+    };
+    match done.and_then(|exit| out.flush().map(|()| exit)) {
+        Ok(exit) => exit.into(),
+        // Whoever reads our output may stop early, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Clean.into(),
+        Err(error) => {
+            complain(&format!("cannot write to standard output: {error}"));
+            Exit::HarnessFailed.into()
+        }
+    }
+}
+
+/// One line on standard error.
+fn complain(message: &str) {
+    // With standard error gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "cargo sim: {message}");
+}
+
+/// The line that shows a run again.
+fn reproduce(setup: &Setup, seed: u64) -> String {
+    let mut line = format!(
+        "cargo sim replay {seed} --scenario {} --subject {} --profile {}",
+        setup.scenario,
+        setup.subject,
+        setup.profile.name()
+    );
+    if let Some(lie) = Lie::name_of(setup.lies) {
+        line.push_str(" --lie ");
+        line.push_str(lie);
+    }
+    line
+}

@@ -1,0 +1,122 @@
+//! `cargo sim replay`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Exit, Format, ReplayArgs, complain, reproduce};
+use crate::run::{Checked, Source, run};
+use crate::seeds::{self, Case};
+use crate::world::Setup;
+
+#[derive(Serialize)]
+struct ReplayReport<'a> {
+    command: &'static str,
+    scenario: &'static str,
+    subject: &'static str,
+    profile: &'static str,
+    entries: u64,
+    crashes: u64,
+    trace_hash: String,
+    timeline: &'a [String],
+    findings: Vec<FindingReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct FindingReport<'a> {
+    fingerprint: &'a str,
+    invariant: &'static str,
+    evidence: &'a str,
+}
+
+pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> {
+    let (setup, source, again) = match args.what.parse::<u64>() {
+        Ok(seed) => {
+            let setup = args.setup.setup(args.scenario);
+            (setup, Source::Seed(seed), reproduce(&setup, seed))
+        }
+        Err(_) => match Case::read(Path::new(&args.what)) {
+            Ok(case) => (case.setup, case.source, format!("cargo sim replay {}", args.what)),
+            Err(error @ seeds::SeedFileError::Read { .. }) => {
+                complain(&format!("{error}; give a seed (a number) or the path of a seed file"));
+                return Ok(Exit::Usage);
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                return Ok(Exit::HarnessFailed);
+            }
+        },
+    };
+    let checked = match run(setup, source, true) {
+        Ok(checked) => checked,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::HarnessFailed);
+        }
+    };
+    if let (Some(path), Some(shows)) = (&args.save, &args.shows)
+        && let Err(error) = seeds::write(path, &setup, &checked, shows)
+    {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
+    }
+    match args.format {
+        Format::Text => text(&setup, &checked, &again, out)?,
+        Format::Json => json(&setup, &checked, out)?,
+    }
+    Ok(if checked.violations.is_empty() { Exit::Clean } else { Exit::Violation })
+}
+
+fn text(setup: &Setup, checked: &Checked, again: &str, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "scenario {}, subject {}, profile {}",
+        setup.scenario,
+        setup.subject,
+        setup.profile.name()
+    )?;
+    for line in &checked.lines {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out)?;
+    writeln!(
+        out,
+        "{} entries applied, {} crashes, {} draws, trace {:016x}",
+        checked.entries,
+        checked.crashes,
+        checked.tape.0.len(),
+        checked.trace_hash
+    )?;
+    for found in &checked.violations {
+        writeln!(out)?;
+        writeln!(out, "VIOLATION  {}", found.fingerprint)?;
+        writeln!(out, "  {}", found.evidence)?;
+    }
+    if !checked.violations.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "{again}")?;
+    }
+    Ok(())
+}
+
+fn json(setup: &Setup, checked: &Checked, out: &mut impl Write) -> io::Result<()> {
+    let findings = checked.violations.iter().map(|found| FindingReport {
+        fingerprint: &found.fingerprint,
+        invariant: found.invariant,
+        evidence: &found.evidence,
+    });
+    let report = ReplayReport {
+        command: "replay",
+        scenario: setup.scenario.name(),
+        subject: setup.subject.name(),
+        profile: setup.profile.name(),
+        entries: checked.entries,
+        crashes: checked.crashes,
+        trace_hash: format!("{:016x}", checked.trace_hash),
+        timeline: &checked.lines,
+        findings: findings.collect(),
+    };
+    serde_json::to_writer(&mut *out, &report)?;
+    writeln!(out)
+}

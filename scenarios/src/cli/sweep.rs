@@ -1,0 +1,123 @@
+//! `cargo sim sweep`.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report::{ScenarioReport, SweepReport, rate};
+use super::{Exit, Format, SweepArgs, complain};
+use crate::run::{self, RunError, Tally};
+use crate::world::Setup;
+
+pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
+    let jobs = args.jobs.map_or_else(cores, usize::from);
+    let began = now();
+    let mut scenarios = Vec::new();
+    let mut partial = false;
+    for scenario in args.scenarios() {
+        let setup = args.setup.setup(*scenario);
+        let began_scenario = now();
+        let tally = match sweep(args, &setup, jobs, began) {
+            Ok(tally) => tally,
+            Err(error) => {
+                complain(&error.to_string());
+                return Ok(Exit::HarnessFailed);
+            }
+        };
+        partial |= tally.seeds < args.range().len();
+        scenarios.push(ScenarioReport::new(&setup, tally, began_scenario.elapsed().as_secs_f64(), jobs));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let report = SweepReport {
+        command: "sweep",
+        subject: args.setup.subject.name(),
+        profile: args.setup.profile.name(),
+        partial,
+        jobs,
+        seconds,
+        seeds_per_second_per_core: rate(scenarios.iter().map(|report| report.seeds).sum(), seconds, jobs),
+        violations: scenarios.iter().map(|report| report.violations).sum(),
+        scenarios,
+    };
+    match args.format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &report)?;
+            writeln!(out)?;
+        }
+        Format::Text => table(&report, out)?,
+    }
+    Ok(if report.violations > 0 { Exit::Violation } else { Exit::Clean })
+}
+
+fn sweep(args: &SweepArgs, setup: &Setup, jobs: usize, began: Instant) -> Result<Tally, RunError> {
+    let range = args.range();
+    // It draws on standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(range.len()).with_prefix(setup.scenario.name());
+    let style = "{prefix:8} [{wide_bar}] {human_pos}/{human_len} seeds, {per_sec}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
+    let stop = AtomicBool::new(false);
+    let progress = |seeds| {
+        bar.inc(seeds);
+        if args.time_limit.is_some_and(|limit| began.elapsed() >= limit.0) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let tally = run::sweep(*setup, range, jobs, &stop, &progress);
+    bar.finish_and_clear();
+    tally
+}
+
+fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
+    let SweepReport { subject, profile, .. } = report;
+    writeln!(out, "subject {subject}, profile {profile}, {} jobs", report.jobs)?;
+    writeln!(out)?;
+    let columns =
+        ["scenario", "seeds", "entries", "crashes", "seeds/s/core", "probes hit", "findings", "digest"];
+    write!(out, "{:10}", columns[0])?;
+    columns[1..7].iter().try_for_each(|column| write!(out, "{column:>14}"))?;
+    writeln!(out, "  {}", columns[7])?;
+    for row in &report.scenarios {
+        let probes = row.probes.len();
+        let hit = format!("{}/{probes}", probes - row.never_hit().len());
+        write!(out, "{:10}{:>14}{:>14}{:>14}", row.name, row.seeds, row.entries, row.crashes)?;
+        write!(out, "{:>14.0}{hit:>14}{:>14}", row.seeds_per_second_per_core, row.findings.len())?;
+        writeln!(out, "  {}", row.trace_digest)?;
+    }
+    for row in &report.scenarios {
+        for finding in &row.findings {
+            writeln!(out)?;
+            writeln!(out, "VIOLATION  {}", finding.fingerprint)?;
+            writeln!(out, "  {} of {} seeds, first {}", finding.seeds_hit, row.seeds, finding.first_seed)?;
+            writeln!(out, "  {}", shortened(&finding.evidence))?;
+            writeln!(out, "  {}", finding.reproduce)?;
+        }
+        let never = row.never_hit();
+        if !never.is_empty() {
+            writeln!(out)?;
+            writeln!(out, "{}: never hit: {}", row.name, never.join(", "))?;
+        }
+    }
+    writeln!(out)?;
+    let state = if report.partial { " (stopped early)" } else { "" };
+    writeln!(out, "{} seeds with a violation, {:.1} s{state}", report.violations, report.seconds)
+}
+
+/// Evidence holds whole states; `replay` prints them in full.
+fn shortened(evidence: &str) -> String {
+    const CHARS_MAX: usize = 240;
+    if evidence.chars().count() <= CHARS_MAX {
+        return evidence.to_owned();
+    }
+    evidence.chars().take(CHARS_MAX).chain("...".chars()).collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line measures speed; no run sees it")]
+fn now() -> Instant {
+    Instant::now()
+}

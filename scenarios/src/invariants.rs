@@ -1,0 +1,453 @@
+//! The invariants: one table. Each is a name, a kind, and a pure function over the recorded history.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::form::KeyNumber;
+use crate::history::{Delivery, Event, History, Moment, Observation, SidecarSeen};
+use crate::model::{State, Verdict};
+use crate::subject::Delivered;
+
+/// When an invariant has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At every event.
+    Always,
+    /// At the end of every run.
+    Eventually,
+}
+
+/// One line of the table.
+pub struct Invariant {
+    /// Its name.
+    pub name: &'static str,
+    /// When it has to hold.
+    pub when: When,
+    /// What it says, for people.
+    pub says: &'static str,
+    check: fn(&History) -> Vec<Broken>,
+}
+
+impl fmt::Debug for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// One breach: where (part of the fingerprint), and the evidence (not part of it).
+struct Broken {
+    step: String,
+    entry: &'static str,
+    evidence: String,
+}
+
+/// A violation, as reports carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the invariant.
+    pub invariant: &'static str,
+    /// What went wrong: invariant, step and entry kind. Equal for one defect found from a thousand seeds.
+    pub fingerprint: String,
+    /// What was expected and found, for people.
+    pub evidence: String,
+}
+
+/// The table.
+pub const INVARIANTS: &[Invariant] = &[
+    Invariant {
+        name: "legitimate-log-never-halts",
+        when: When::Always,
+        says: "an entry that the rules accept is accepted, also when it is delivered again",
+        check: legitimate_log_never_halts,
+    },
+    Invariant {
+        name: "verdict-matches-model",
+        when: When::Always,
+        says: "an entry gets the verdict that the rules give it, for the reason that they give",
+        check: verdict_matches_model,
+    },
+    Invariant {
+        name: "rejection-is-pure",
+        when: When::Always,
+        says: "a refused entry issues no mutating disk call and changes neither disk nor memory",
+        check: rejection_is_pure,
+    },
+    Invariant {
+        name: "failure-is-pure",
+        when: When::Always,
+        says: "an error that is not reported as an unknown outcome has changed neither disk nor memory",
+        check: failure_is_pure,
+    },
+    Invariant {
+        name: "rejection-is-stable",
+        when: When::Always,
+        says: "a refused entry is refused for the same reason after a restart",
+        check: rejection_is_stable,
+    },
+    Invariant {
+        name: "start-succeeds",
+        when: When::Always,
+        says: "a node starts on whatever its own crashes left",
+        check: start_succeeds,
+    },
+    Invariant {
+        name: "sidecar-old-or-new",
+        when: When::Always,
+        says: "after a start the sidecar is that before the interrupted entry or that after it",
+        check: sidecar_old_or_new,
+    },
+    Invariant {
+        name: "acknowledged-survives",
+        when: When::Always,
+        says: "after a start the database has every acknowledged entry, and the interrupted one wholly or not at all",
+        check: acknowledged_survives,
+    },
+    Invariant {
+        name: "replay-converges",
+        when: When::Always,
+        says: "once everything was delivered again, sidecar, rows, data and keys are those of the model",
+        check: replay_converges,
+    },
+    Invariant {
+        name: "active-keys-resolve",
+        when: When::Always,
+        says: "a node that has caught up has every active key in memory, with the right bytes",
+        check: active_keys_resolve,
+    },
+    Invariant {
+        name: "key-bytes-are-distinct",
+        when: When::Always,
+        says: "no two key ids have the same bytes, since their nonces would repeat",
+        check: key_bytes_are_distinct,
+    },
+    Invariant {
+        name: "epochs-never-go-back",
+        when: When::Always,
+        says: "an epoch in a row or in the sidecar never goes down, unless the host rolled the database back",
+        check: epochs_never_go_back,
+    },
+    Invariant {
+        name: "created-is-set-once",
+        when: When::Always,
+        says: "the creation time of a key does not change once it was seen",
+        check: created_is_set_once,
+    },
+    Invariant {
+        name: "no-key-bytes-on-disk",
+        when: When::Always,
+        says: "no key bytes are ever written to the disk",
+        check: no_key_bytes_on_disk,
+    },
+    Invariant {
+        name: "log-is-finished",
+        when: When::Eventually,
+        says: "when the faults are over, the node gets to the end of the log",
+        check: log_is_finished,
+    },
+];
+
+/// Checks the whole table.
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut violations: Vec<Violation> = Vec::new();
+    for invariant in INVARIANTS {
+        for Broken { step, entry, evidence } in (invariant.check)(history) {
+            let fingerprint = format!("{}/{step}/{entry}", invariant.name);
+            if violations.iter().all(|known| known.fingerprint != fingerprint) {
+                violations.push(Violation { invariant: invariant.name, fingerprint, evidence });
+            }
+        }
+    }
+    violations
+}
+
+fn observations(history: &History) -> impl Iterator<Item = &Observation> {
+    history.iter().filter_map(|event| match event {
+        Event::Observed(observation) => Some(observation.as_ref()),
+        _ => None,
+    })
+}
+
+fn seen(observation: &Observation, step: &str, evidence: String) -> Broken {
+    let moment = match observation.moment {
+        Moment::Started => "after-start",
+        Moment::CaughtUp => "caught-up",
+    };
+    Broken { step: step.to_owned(), entry: moment, evidence }
+}
+
+fn legitimate_log_never_halts(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| {
+        let Event::Delivered { index, kind, delivery, answer, expected, faulted, .. } = event else {
+            return None;
+        };
+        let why = match answer {
+            _ if *faulted || !expected.advances() => return None,
+            Delivered::Decided(Verdict::Rejected(reason)) => reason.name().to_owned(),
+            Delivered::Failed(error) | Delivered::Halted(error) => error.clone(),
+            Delivered::Decided(_) | Delivered::Skipped => return None,
+        };
+        // Before its first answer an entry may have been applied in part, so "first" says nothing about a crash.
+        let step = match delivery {
+            Delivery::First => format!("after-a-crash: {why}"),
+            _ => format!("{}: {why}", delivery.name()),
+        };
+        let evidence = format!("entry {index}: expected {expected:?}, got {answer:?}");
+        Some(Broken { step, entry: kind.name(), evidence })
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn verdict_matches_model(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| {
+        let Event::Delivered { index, kind, delivery, answer, expected, .. } = event else { return None };
+        if *answer == Delivered::Skipped && *delivery == Delivery::First {
+            let evidence = format!("entry {index} was skipped and never applied");
+            return Some(Broken { step: "skipped".to_owned(), entry: kind.name(), evidence });
+        }
+        let Delivered::Decided(got) = answer else { return None };
+        let rejected = matches!(got, Verdict::Rejected(_));
+        if got == expected || (rejected && expected.advances()) {
+            return None;
+        }
+        // A redelivered entry may find its effect in place, and say so.
+        if *delivery != Delivery::First && got.advances() && expected.advances() {
+            return None;
+        }
+        let step = match expected {
+            Verdict::Rejected(reason) => format!("{} answered {got:?}", reason.name()),
+            _ => format!("{expected:?} answered {got:?}"),
+        };
+        let evidence = format!("entry {index}: expected {expected:?}, got {got:?}");
+        Some(Broken { step, entry: kind.name(), evidence })
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn rejection_is_pure(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| {
+        let Event::Delivered { index, kind, answer, effects, .. } = event else { return None };
+        let Delivered::Decided(Verdict::Rejected(reason)) = answer else { return None };
+        let effects = effects.filter(|effects| !effects.none())?;
+        let evidence = format!("entry {index} was refused ({}) and left {effects:?}", reason.name());
+        Some(Broken { step: format!("{}: {}", reason.name(), effects.place()), entry: kind.name(), evidence })
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn failure_is_pure(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| {
+        let Event::Delivered { index, kind, answer, effects, .. } = event else { return None };
+        let Delivered::Failed(error) = answer else { return None };
+        let effects = effects.filter(|effects| !effects.none())?;
+        let evidence = format!("entry {index} failed ({error}) and left {effects:?}");
+        Some(Broken { step: effects.place().to_owned(), entry: kind.name(), evidence })
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn rejection_is_stable(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| {
+        let Event::Delivered { index, kind, answer, before: Some(before), faulted: false, .. } = event else {
+            return None;
+        };
+        if answer == before {
+            return None;
+        }
+        let evidence = format!("entry {index}: first {before:?}, after a restart {answer:?}");
+        Some(Broken { step: "changed".to_owned(), entry: kind.name(), evidence })
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn start_succeeds(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| match event {
+        Event::StartRefused { why, faulted: false } => {
+            Some(Broken { step: why.clone(), entry: "start", evidence: why.clone() })
+        }
+        _ => None,
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn sidecar_old_or_new(history: &History) -> Vec<Broken> {
+    let broken = |observation: &Observation| {
+        if observation.moment != Moment::Started {
+            return None;
+        }
+        let differs = |state: &std::rc::Rc<State>| observation.sidecar.differs_from(state);
+        let mut states = observation.sidecar_expected.iter().map(differs);
+        let first = states.next().flatten()?;
+        if states.any(|differs| differs.is_none()) {
+            return None;
+        }
+        let expected = observation.sidecar_expected.first().map(|state| (state.active, &state.keys));
+        let evidence = format!("expected {expected:?} or the next, found {:?}", observation.sidecar);
+        Some(seen(observation, first, evidence))
+    };
+    observations(history).filter_map(broken).collect()
+}
+
+fn acknowledged_survives(history: &History) -> Vec<Broken> {
+    let broken = |observation: &Observation| {
+        if observation.moment != Moment::Started {
+            return None;
+        }
+        let lowest = observation.database_expected.first()?;
+        let Some(applied) = observation.applied else { return lost(observation, lowest) };
+        let Some(state) = observation.database_expected.iter().find(|state| state.index == applied) else {
+            let allowed: Vec<u64> = observation.database_expected.iter().map(|state| state.index).collect();
+            let evidence = format!("the database is at {applied}, allowed are {allowed:?}");
+            return Some(seen(observation, "applied-index", evidence));
+        };
+        let step = if observation.rows != state.rows {
+            "rows"
+        } else if observation.data != state.data {
+            "data"
+        } else {
+            return None;
+        };
+        let evidence = format!("at index {applied}: expected {state:?}, found {observation:?}");
+        Some(seen(observation, step, evidence))
+    };
+    observations(history).filter_map(broken).collect()
+}
+
+/// For a subject without an applied index: what is missing from a state that must be there.
+fn lost(observation: &Observation, state: &State) -> Option<Broken> {
+    let row = state.rows.iter().find(|(slot, expected)| {
+        observation.rows.get(slot).is_none_or(|row| row.node != expected.node || row.last < expected.last)
+    });
+    if let Some((slot, expected)) = row {
+        let evidence = format!("row {slot:?}: expected {expected:?}, found {:?}", observation.rows.get(slot));
+        return Some(seen(observation, "rows", evidence));
+    }
+    let (key, value) = state.data.iter().find(|(key, _)| !observation.data.contains_key(key))?;
+    Some(seen(observation, "data", format!("data {key} = {value} is missing")))
+}
+
+fn replay_converges(history: &History) -> Vec<Broken> {
+    let broken = |observation: &Observation| {
+        if observation.moment == Moment::Started {
+            return None;
+        }
+        let state = observation.sidecar_expected.first()?;
+        let extra = observation.memory.keys().find(|id| !state.keys.contains_key(id));
+        let sidecar = observation.sidecar.differs_from(state);
+        let step = match (sidecar, extra) {
+            (Some(differs), _) => format!("sidecar-{differs}"),
+            (None, Some(_)) => "memory".to_owned(),
+            (None, None) if observation.rows != state.rows => "rows".to_owned(),
+            (None, None) if observation.data != state.data => "data".to_owned(),
+            (None, None) => return None,
+        };
+        let evidence = format!("expected {state:?}, found {observation:?}");
+        Some(seen(observation, &step, evidence))
+    };
+    observations(history).filter_map(broken).collect()
+}
+
+fn active_keys_resolve(history: &History) -> Vec<Broken> {
+    let broken = |observation: &Observation| {
+        let SidecarSeen::Content { active, keys, .. } = &observation.sidecar else { return None };
+        if observation.moment == Moment::Started {
+            return None;
+        }
+        let unresolved = [active.0, active.1].into_iter().find(|id| {
+            let inside = keys.get(id).and_then(|(_, blob)| *blob).map(|blob| blob.key);
+            *id != 0 && observation.memory.get(id).copied().flatten() != inside
+        })?;
+        let evidence = format!("key {unresolved} is active; in memory are {:?}", observation.memory);
+        Some(seen(observation, "unresolved", evidence))
+    };
+    observations(history).filter_map(broken).collect()
+}
+
+fn key_bytes_are_distinct(history: &History) -> Vec<Broken> {
+    let broken = |observation: &Observation| {
+        let SidecarSeen::Content { keys, .. } = &observation.sidecar else { return None };
+        let mut known: BTreeMap<KeyNumber, u32> = BTreeMap::new();
+        for (id, (_, blob)) in keys {
+            let number = blob.as_ref()?.key;
+            if let Some(other) = known.insert(number, *id) {
+                let evidence = format!("keys {other} and {id} have the bytes of K{}", number.0);
+                return Some(Broken { step: "sidecar".to_owned(), entry: "keys", evidence });
+            }
+        }
+        None
+    };
+    observations(history).filter_map(broken).collect()
+}
+
+fn epochs_never_go_back(history: &History) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut rows = BTreeMap::new();
+    let mut sidecar: BTreeMap<u32, u16> = BTreeMap::new();
+    for observation in observations(history) {
+        if !observation.rolled_back {
+            for (slot, before) in &rows {
+                let now: Option<&crate::model::Writer> = observation.rows.get(slot);
+                let before: &crate::model::Writer = before;
+                if now.is_some_and(|now| now.last < before.last || now.first != before.first) {
+                    broken.push(seen(observation, "row", format!("row {slot:?}: {before:?}, then {now:?}")));
+                }
+            }
+        }
+        rows = observation.rows.clone();
+        if let SidecarSeen::Content { epochs, .. } = &observation.sidecar {
+            for (id, before) in &sidecar {
+                if epochs.get(id).is_some_and(|now| now < before) {
+                    broken.push(seen(observation, "sidecar", format!("key {id}: {before}, then {epochs:?}")));
+                }
+            }
+            sidecar.clone_from(epochs);
+        }
+    }
+    broken
+}
+
+fn created_is_set_once(history: &History) -> Vec<Broken> {
+    let mut first: BTreeMap<u32, String> = BTreeMap::new();
+    let mut broken = Vec::new();
+    // An entry whose sidecar was never shown by a start may be lost, and then its keys are created anew.
+    for observation in observations(history) {
+        let SidecarSeen::Content { created, .. } = &observation.sidecar else { continue };
+        for (id, time) in created {
+            match first.get(id) {
+                Some(known) if known != time => {
+                    let evidence = format!("key {id}: first {known}, then {time}");
+                    broken.push(Broken { step: "changed".to_owned(), entry: "sidecar", evidence });
+                }
+                Some(_) => {}
+                None => {
+                    first.insert(*id, time.clone());
+                }
+            }
+        }
+    }
+    broken
+}
+
+fn no_key_bytes_on_disk(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| match event {
+        Event::KeyOnDisk { path } => Some(Broken {
+            step: path.clone(),
+            entry: "write",
+            evidence: format!("key bytes were written to {path}"),
+        }),
+        _ => None,
+    };
+    history.iter().filter_map(broken).collect()
+}
+
+fn log_is_finished(history: &History) -> Vec<Broken> {
+    let broken = |event: &Event| match event {
+        // A node that got stuck was reported by the invariant that it got stuck on.
+        Event::Ended { reached, length, stuck: false } if reached < length => Some(Broken {
+            step: "unfinished".to_owned(),
+            entry: "log",
+            evidence: format!("reached {reached} of {length}"),
+        }),
+        _ => None,
+    };
+    history.iter().filter_map(broken).collect()
+}

@@ -1,0 +1,23 @@
+//! Where the simulated world meets the applier: worlds that run it, a model of what it should do, and the invariants
+//! that it is held to.
+//!
+//! - [`world`] is what happens: a node, its log, its crashes. [`workload`] draws the log, [`form`] is one entry of it.
+//! - [`subject`] is who it happens to; [`seam`] puts the subject on the simulated disk.
+//! - [`model`] says what should come of it, [`history`] what did, and [`invariants`] compares the two.
+//! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`.
+
+#[cfg(not(madsim))]
+compile_error!("run cargo inside the workspace with RUSTFLAGS unset, so that `--cfg madsim` is in force");
+
+pub mod cli;
+pub mod form;
+pub mod history;
+pub mod invariants;
+pub mod model;
+pub mod probes;
+pub mod run;
+pub mod seam;
+pub mod seeds;
+pub mod subject;
+pub mod workload;
+pub mod world;

@@ -1,0 +1,238 @@
+//! The interesting places of each world. A probe that a sweep never hits is a hole in the sweep.
+
+use crate::model::Reason;
+use sim::{OpInfo, OpKind};
+
+/// Where in an entry, or in a start, a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// About to remove a leftover temporary sidecar.
+    SidecarUnlink,
+    /// About to create the temporary sidecar.
+    SidecarCreate,
+    /// About to write it.
+    SidecarWrite,
+    /// About to sync it.
+    SidecarSync,
+    /// About to rename it.
+    SidecarRename,
+    /// About to sync its directory.
+    SidecarDirSync,
+    /// About to issue the first database call.
+    DatabaseBefore,
+    /// Between two database calls.
+    DatabaseInside,
+    /// After the last one.
+    DatabaseAfter,
+}
+
+impl Step {
+    const COUNT: usize = 9;
+
+    /// The step that a call about to run belongs to. `database_calls` is how many the database made before it since
+    /// the step began.
+    pub fn of(op: &OpInfo, database_calls: u64) -> Step {
+        if op.path.starts_with("/db") {
+            return if database_calls == 0 { Step::DatabaseBefore } else { Step::DatabaseInside };
+        }
+        match op.kind {
+            OpKind::Unlink => Step::SidecarUnlink,
+            OpKind::Create | OpKind::Mkdir => Step::SidecarCreate,
+            OpKind::Write | OpKind::SetLen => Step::SidecarWrite,
+            OpKind::SyncFile => Step::SidecarSync,
+            OpKind::Rename => Step::SidecarRename,
+            _ => Step::SidecarDirSync,
+        }
+    }
+}
+
+/// How a life ended at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Process crash while applying.
+    ProcessCrash,
+    /// Power loss while applying.
+    PowerLoss,
+    /// Power loss while starting.
+    PowerLossInStart,
+    /// Power loss while starting, after a start that was itself cut off.
+    PowerLossInSecondStart,
+    /// Process crash at this step, and the next life ended in a power loss.
+    ProcessThenPower,
+}
+
+/// The crash matrix, in the order of [`Step`] and [`Ending`].
+macro_rules! matrix {
+    ($($step:literal),+) => {
+        [$(
+            concat!("crash/", $step, "/process-crash"),
+            concat!("crash/", $step, "/power-loss"),
+            concat!("crash/", $step, "/power-loss-in-start"),
+            concat!("crash/", $step, "/power-loss-in-second-start"),
+            concat!("crash/", $step, "/process-crash-then-power-loss"),
+        )+]
+    };
+}
+
+const MATRIX: [&str; Step::COUNT * 5] = matrix!(
+    "sidecar-unlink",
+    "sidecar-create",
+    "sidecar-write",
+    "sidecar-sync",
+    "sidecar-rename",
+    "sidecar-dir-sync",
+    "database-before",
+    "database-inside",
+    "database-after"
+);
+
+/// Single places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names in the table say it")]
+pub enum Place {
+    Applied,
+    NoOp,
+    Rejected,
+    Failed,
+    Halted,
+    Skipped,
+    RedeliveredKept,
+    RedeliveredRolledBack,
+    RedeliveredFromStart,
+    UnknownOutcomeSurvived,
+    UnknownOutcomeLost,
+    SidecarAheadOfDatabase,
+    CleanShutdown,
+    RejectedTwice,
+    ReplacedByNoOp,
+    FaultEio,
+    FaultEnospc,
+    FaultFailedSync,
+    FaultInStart,
+    RetriedInTheSameLife,
+    FateDropped,
+    FateTorn,
+    CrashInRestore,
+}
+
+const PLACES: [&str; 23] = [
+    "outcome/applied",
+    "outcome/no-op",
+    "outcome/rejected",
+    "outcome/failed",
+    "outcome/halted",
+    "outcome/skipped",
+    "redelivery/database-kept",
+    "redelivery/database-rolled-back",
+    "redelivery/from-the-first-entry",
+    "unknown-outcome/survived",
+    "unknown-outcome/lost",
+    "sidecar-ahead-of-database",
+    "clean-shutdown",
+    "rejected/again-after-restart",
+    "rejected/replaced-by-no-op",
+    "fault/eio",
+    "fault/enospc",
+    "fault/failed-sync",
+    "fault/in-start",
+    "retried-in-the-same-life",
+    "fate/dropped",
+    "fate/torn",
+    "crash/in-restore",
+];
+
+const REASONS: [Reason; 19] = [
+    Reason::Malformed,
+    Reason::Version,
+    Reason::Subtag,
+    Reason::Opcode,
+    Reason::ReservedKeyId,
+    Reason::ReservedNodeId,
+    Reason::WrappedLength,
+    Reason::UnsupportedRotation,
+    Reason::EqualIds,
+    Reason::ForeignRow,
+    Reason::EpochRollback,
+    Reason::NodeCollision,
+    Reason::BlobDoesNotOpen,
+    Reason::EqualKeyBytes,
+    Reason::AlreadyBootstrapped,
+    Reason::NotBootstrapped,
+    Reason::KeyIdInUse,
+    Reason::UnknownKey,
+    Reason::KekNotConfigured,
+];
+
+const VERDICTS: [&str; 19] = [
+    "verdict/malformed",
+    "verdict/version",
+    "verdict/subtag",
+    "verdict/opcode",
+    "verdict/reserved-key-id",
+    "verdict/reserved-node-id",
+    "verdict/wrapped-length",
+    "verdict/unsupported-rotation",
+    "verdict/equal-ids",
+    "verdict/foreign-row",
+    "verdict/epoch-rollback",
+    "verdict/node-collision",
+    "verdict/blob-does-not-open",
+    "verdict/equal-key-bytes",
+    "verdict/already-bootstrapped",
+    "verdict/not-bootstrapped",
+    "verdict/key-id-in-use",
+    "verdict/unknown-key",
+    "verdict/kek-not-configured",
+];
+
+const fn joined<const N: usize>(parts: [&[&'static str]; 3]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut part, mut at) = (0, 0);
+    while part < parts.len() {
+        let mut i = 0;
+        while i < parts[part].len() {
+            all[at] = parts[part][i];
+            at += 1;
+            i += 1;
+        }
+        part += 1;
+    }
+    assert!(at == N, "every name has its place");
+    all
+}
+
+/// Names of the probes of a world with one node.
+pub static TABLE: [&str; MATRIX.len() + PLACES.len() + VERDICTS.len()] =
+    joined([&MATRIX, &PLACES, &VERDICTS]);
+
+/// Index of a cell of the crash matrix.
+pub const fn crash(step: Step, ending: Ending) -> usize {
+    step as usize * 5 + ending as usize
+}
+
+/// Index of a single place.
+pub const fn place(place: Place) -> usize {
+    MATRIX.len() + place as usize
+}
+
+/// Index of a reason, if a world probes it.
+pub fn verdict(reason: Reason) -> Option<usize> {
+    let at = REASONS.iter().position(|known| *known == reason)?;
+    Some(MATRIX.len() + PLACES.len() + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_leads_to_its_own_name() {
+        let crash = crash(Step::SidecarRename, Ending::ProcessThenPower);
+        assert_eq!(TABLE[crash], "crash/sidecar-rename/process-crash-then-power-loss");
+        assert_eq!(TABLE[place(Place::CrashInRestore)], "crash/in-restore");
+        for reason in REASONS {
+            let name = TABLE[verdict(reason).expect("in the table")];
+            assert_eq!(name, format!("verdict/{}", reason.name()));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Running one seed, or one tape, on a thread of its own, and many of them side by side.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use sim::Probes;
+use sim::Tape;
+use sim::Trace;
+use sim::{Choices, Mismatch};
+
+use crate::invariants::{self, Violation};
+use crate::probes;
+use crate::world::Setup;
+
+/// What a run draws from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A seed.
+    Seed(u64),
+    /// A recorded tape.
+    Tape(Tape),
+}
+
+/// What a run came to, checked.
+#[derive(Debug)]
+pub struct Checked {
+    /// Violations, one a fingerprint.
+    pub violations: Vec<Violation>,
+    /// How often each probe was hit.
+    pub probes: Probes,
+    /// Entries applied for the first time.
+    pub entries: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Hash of everything that happened.
+    pub trace_hash: u64,
+    /// The draws.
+    pub tape: Tape,
+    /// The timeline, where it was kept.
+    pub lines: Vec<String>,
+}
+
+/// Why a run has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The tape does not fit the code.
+    #[error("the tape does not fit: {0}")]
+    Mismatch(#[from] Mismatch),
+    /// No thread could be started.
+    #[error("no thread could be started: {0}")]
+    Thread(String),
+}
+
+/// Runs once, on a fresh thread, so that nothing thread-local carries over from one run to the next.
+///
+/// # Errors
+/// [`RunError`]; a panic of the subject is a violation, not an error.
+pub fn run(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, RunError> {
+    thread::scope(|scope| {
+        let body = move || run_here(setup, source, keep_lines);
+        let handle = thread::Builder::new().name("run".to_owned()).spawn_scoped(scope, body);
+        let handle = handle.map_err(|error| RunError::Thread(error.to_string()))?;
+        handle.join().expect("panics of the run are caught inside it")
+    })
+}
+
+fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, RunError> {
+    let mut choices = match source {
+        Source::Seed(seed) => Choices::seeded(seed),
+        Source::Tape(tape) => Choices::replayed(tape),
+    };
+    let trace = if keep_lines { Trace::keeping() } else { Trace::hashing() };
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| setup.run(&mut choices, &trace)));
+    let Ok(record) = ran else {
+        return Ok(panicked(choices, &trace));
+    };
+    let tape = choices.finish()?;
+    Ok(Checked {
+        violations: invariants::check(&record.history),
+        probes: record.probes,
+        entries: record.entries,
+        crashes: record.crashes,
+        trace_hash: record.trace_hash,
+        tape,
+        lines: record.lines,
+    })
+}
+
+fn panicked(choices: Choices, trace: &Trace) -> Checked {
+    let violation = Violation {
+        invariant: "no-panic",
+        fingerprint: "no-panic/run/panic".to_owned(),
+        evidence: "the run panicked; its message is on standard error".to_owned(),
+    };
+    Checked {
+        violations: vec![violation],
+        probes: Probes::new(&probes::TABLE),
+        entries: 0,
+        crashes: 0,
+        trace_hash: trace.hash(),
+        tape: choices.tape().clone(),
+        lines: trace.lines(),
+    }
+}
+
+/// One defect, as often as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the invariant.
+    pub invariant: &'static str,
+    /// Seeds that show it.
+    pub seeds_hit: u64,
+    /// The lowest of them.
+    pub first_seed: u64,
+    /// Evidence from that one.
+    pub evidence: String,
+}
+
+/// The sum of many runs. Adding is commutative, so neither the number of jobs nor the shards change it.
+#[derive(Debug)]
+pub struct Tally {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Entries applied for the first time.
+    pub entries: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Sum of a mix of every seed with its trace hash.
+    pub trace_digest: u64,
+    /// Hits.
+    pub probes: Probes,
+    /// Findings by fingerprint.
+    pub findings: BTreeMap<String, Finding>,
+    /// Seeds with at least one violation.
+    pub violations: u64,
+    /// The first error of the harness itself.
+    pub error: Option<RunError>,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            seeds: 0,
+            entries: 0,
+            crashes: 0,
+            trace_digest: 0,
+            probes: Probes::new(&probes::TABLE),
+            findings: BTreeMap::new(),
+            violations: 0,
+            error: None,
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, seed: u64, checked: Checked) {
+        self.seeds += 1;
+        self.entries += checked.entries;
+        self.crashes += checked.crashes;
+        self.trace_digest = self.trace_digest.wrapping_add(mix(seed, checked.trace_hash));
+        self.probes.merge(&checked.probes);
+        self.violations += u64::from(!checked.violations.is_empty());
+        for Violation { invariant, fingerprint, evidence } in checked.violations {
+            let found = Finding { invariant, seeds_hit: 1, first_seed: seed, evidence };
+            self.find(fingerprint, found);
+        }
+    }
+
+    fn find(&mut self, fingerprint: String, found: Finding) {
+        match self.findings.get_mut(&fingerprint) {
+            None => {
+                self.findings.insert(fingerprint, found);
+            }
+            Some(known) => {
+                known.seeds_hit += found.seeds_hit;
+                if found.first_seed < known.first_seed {
+                    known.first_seed = found.first_seed;
+                    known.evidence = found.evidence;
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Tally) {
+        self.seeds += other.seeds;
+        self.entries += other.entries;
+        self.crashes += other.crashes;
+        self.trace_digest = self.trace_digest.wrapping_add(other.trace_digest);
+        self.probes.merge(&other.probes);
+        self.violations += other.violations;
+        self.error = self.error.take().or(other.error);
+        for (fingerprint, found) in other.findings {
+            self.find(fingerprint, found);
+        }
+    }
+}
+
+/// Binds a hash to its seed, so that two seeds that swap their traces do not cancel out (the finaliser of SplitMix64).
+fn mix(seed: u64, hash: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Which seeds to run: `first..end`, of them every `shard.1`-th beginning with the `shard.0`-th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First seed.
+    pub first: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Shard `K/N`, 1-based: this one of so many.
+    pub shard: (u64, u64),
+}
+
+impl Range {
+    /// How many seeds that is.
+    pub fn len(self) -> u64 {
+        let (k, n) = self.shard;
+        (self.end - self.first + n - k) / n
+    }
+
+    /// Whether it is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    fn nth(self, at: u64) -> u64 {
+        self.first + (self.shard.0 - 1) + at * self.shard.1
+    }
+}
+
+/// Seeds that a worker takes at once: few enough to share the end of a range evenly.
+const CHUNK: u64 = 16;
+
+/// Runs a range of seeds on `jobs` threads, each seed on a thread of its own. `progress` is told how many seeds more
+/// are done; `stop` ends it early, with what was found so far.
+///
+/// # Errors
+/// The first error of the harness itself.
+pub fn sweep(
+    setup: Setup,
+    range: Range,
+    jobs: usize,
+    stop: &AtomicBool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Tally, RunError> {
+    let taken = AtomicU64::new(0);
+    let total = Mutex::new(Tally::default());
+    let worker = || {
+        let mut tally = Tally::default();
+        while tally.error.is_none() && !stop.load(Ordering::Relaxed) {
+            let from = taken.fetch_add(CHUNK, Ordering::Relaxed);
+            let to = (from + CHUNK).min(range.len());
+            if from >= to {
+                break;
+            }
+            for seed in (from..to).map(|at| range.nth(at)) {
+                match run(setup, Source::Seed(seed), false) {
+                    Ok(checked) => tally.add(seed, checked),
+                    Err(error) => tally.error = Some(error),
+                }
+            }
+            progress(to - from);
+        }
+        total.lock().unwrap_or_else(PoisonError::into_inner).merge(tally);
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(worker);
+        }
+    });
+    let mut tally = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match tally.error.take() {
+        Some(error) => Err(error),
+        None => Ok(tally),
+    }
+}

@@ -1,0 +1,161 @@
+//! Where the applier meets the simulated world: its ports, and redb's, on the simulated disk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use applier::ports::{Clock, Files, WriteFile};
+use sim::{File, Mount};
+
+/// The simulated files of one life of a node.
+#[derive(Clone, Debug)]
+pub struct SimFiles {
+    mount: Mount,
+    database_calls: Arc<AtomicU64>,
+}
+
+impl SimFiles {
+    /// The files behind a mount.
+    pub fn new(mount: Mount) -> SimFiles {
+        SimFiles { mount, database_calls: Arc::default() }
+    }
+
+    /// How many mutating calls databases have made through these files.
+    pub fn database_calls(&self) -> u64 {
+        self.database_calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Files for SimFiles {
+    type Backend = SimBackend;
+
+    fn open_read(&self, path: &str) -> io::Result<Box<dyn io::Read>> {
+        Ok(Box::new(Cursor { file: self.mount.open(path)?, at: 0 }))
+    }
+
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn WriteFile>> {
+        Ok(Box::new(Cursor { file: self.mount.create_new(path)?, at: 0 }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.mount.rename(from, to)
+    }
+
+    fn unlink(&self, path: &str) -> io::Result<()> {
+        self.mount.unlink(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.mount.sync_dir(path)
+    }
+
+    fn len(&self, path: &str) -> io::Result<Option<u64>> {
+        self.mount.len(path)
+    }
+
+    fn backend(&self, path: &str, create: bool) -> io::Result<SimBackend> {
+        let file = if create { self.mount.create_new(path)? } else { self.mount.open(path)? };
+        Ok(SimBackend { file, calls: Arc::clone(&self.database_calls) })
+    }
+}
+
+/// An open simulated file with a position, as a file descriptor has one.
+struct Cursor {
+    file: File,
+    at: u64,
+}
+
+impl io::Read for Cursor {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(self.at, buf)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl io::Write for Cursor {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let count = self.file.write_at(self.at, buf)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WriteFile for Cursor {
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn close(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A simulated file as the storage of a database. One process runs on a simulated disk, so redb's locks between
+/// processes are left at their default, which is "not supported".
+#[derive(Debug)]
+pub struct SimBackend {
+    file: File,
+    calls: Arc<AtomicU64>,
+}
+
+impl SimBackend {
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl redb::StorageBackend for SimBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < out.len() {
+            match self.file.read_at(offset + done as u64, &mut out[done..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.count();
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync()?;
+        self.count();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < data.len() {
+            match self.file.write_at(offset + done as u64, &data[done..])? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => done += count,
+            }
+            self.count();
+        }
+        Ok(())
+    }
+}
+
+/// Simulated wall-clock time: one value a life, since nothing but a diagnostic field reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct FixedClock(pub u64);
+
+impl Clock for FixedClock {
+    fn unix_seconds(&self) -> u64 {
+        self.0
+    }
+}

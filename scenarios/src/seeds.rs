@@ -1,0 +1,235 @@
+//! The corpus: one file for each finding, never deleted, re-checked by every test run.
+//!
+//! ```toml
+//! version = 1
+//! shows = "what it shows, in a sentence"
+//! scenario = "single"
+//! subject = "as-merged"
+//! profile = "posix"
+//! expect = ["legitimate-log-never-halts/redelivery-kept: already-bootstrapped/bootstrap"]   # [] = nothing is found
+//! seed = 17        # either a seed,
+//! tape = """       # or the draws themselves, one `site value/bound` a line
+//! log.length 3/9
+//! """
+//! ```
+//!
+//! A tape outlives a change of the random number generator; a seed outlives a change of what is drawn.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sim::{Lies, Profile};
+use sim::{Tape, TapeError};
+
+use crate::run::{Checked, RunError, Source, run};
+use crate::subject::Subject;
+use crate::world::{Scenario, Setup};
+
+/// The version that this build reads and writes.
+pub const VERSION: u32 = 1;
+
+/// A finding as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedFile {
+    version: u32,
+    /// What it shows, in a sentence.
+    pub shows: String,
+    scenario: String,
+    subject: String,
+    profile: String,
+    /// Fingerprints that have to be found; empty if nothing may be.
+    pub expect: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tape: Option<String>,
+}
+
+/// Why a seed file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedFileError {
+    /// It cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("{path}: cannot be written: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is cut off, or not of the documented shape.
+    #[error("{path}: not a whole seed file: {message}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        message: String,
+    },
+    /// It is of another version.
+    #[error("{path}: version {got}, and this build reads version {VERSION}; use the build that wrote it")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        got: u32,
+    },
+    /// A name in it is unknown.
+    #[error("{path}: {message}")]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Which, and which there are.
+        message: String,
+    },
+    /// Its tape cannot be parsed.
+    #[error("{path}: {source}")]
+    Tape {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TapeError,
+    },
+    /// Neither seed nor tape, or both.
+    #[error("{path}: it needs either `seed` or `tape`")]
+    NoSource {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A seed file, ready to run.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The file's name without its ending.
+    pub name: String,
+    /// Its content.
+    pub file: SeedFile,
+    /// What to run.
+    pub setup: Setup,
+    /// On what.
+    pub source: Source,
+}
+
+/// How a re-check ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recheck {
+    /// Everything expected was found, and a clean case was clean.
+    AsExpected,
+    /// Some fingerprint is missing, or a clean case was not clean.
+    Differs {
+        /// What was found instead.
+        found: Vec<String>,
+    },
+}
+
+impl Case {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`SeedFileError`], which names the file.
+    pub fn read(path: &Path) -> Result<Case, SeedFileError> {
+        let owned = || path.to_owned();
+        let text =
+            fs::read_to_string(path).map_err(|source| SeedFileError::Read { path: owned(), source })?;
+        let file: SeedFile = match toml::from_str(&text) {
+            Ok(file) => file,
+            Err(error) => {
+                if let Some(got) = version_of(&text).filter(|version| *version != VERSION) {
+                    return Err(SeedFileError::Version { path: owned(), got });
+                }
+                return Err(SeedFileError::Shape { path: owned(), message: error.message().to_owned() });
+            }
+        };
+        if file.version != VERSION {
+            return Err(SeedFileError::Version { path: owned(), got: file.version });
+        }
+        let name = |message| SeedFileError::Name { path: owned(), message };
+        let setup = Setup {
+            scenario: file.scenario.parse::<Scenario>().map_err(|error| name(error.to_string()))?,
+            subject: file.subject.parse::<Subject>().map_err(|error| name(error.to_string()))?,
+            profile: file.profile.parse::<Profile>().map_err(|error| name(error.to_string()))?,
+            lies: Lies::default(),
+        };
+        let source = match (&file.seed, &file.tape) {
+            (Some(seed), None) => Source::Seed(*seed),
+            (None, Some(text)) => {
+                let tape = text.parse::<Tape>();
+                Source::Tape(tape.map_err(|source| SeedFileError::Tape { path: owned(), source })?)
+            }
+            _ => return Err(SeedFileError::NoSource { path: owned() }),
+        };
+        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        Ok(Case { name, file, setup, source })
+    }
+
+    /// Reads every file of a directory, in the order of their names.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn read_all(dir: &Path) -> Result<Vec<Case>, SeedFileError> {
+        let unreadable = |source| SeedFileError::Read { path: dir.to_owned(), source };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(dir).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|ending| ending == "toml") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.iter().map(|path| Case::read(path)).collect()
+    }
+
+    /// Runs it and compares what is found with what was expected.
+    ///
+    /// # Errors
+    /// The first mismatch of its tape.
+    pub fn recheck(&self) -> Result<Recheck, RunError> {
+        let checked = run(self.setup, self.source.clone(), false)?;
+        let found: Vec<String> = checked.violations.into_iter().map(|found| found.fingerprint).collect();
+        let clean_as_expected = self.file.expect.is_empty() == found.is_empty();
+        if clean_as_expected && self.file.expect.iter().all(|expected| found.contains(expected)) {
+            return Ok(Recheck::AsExpected);
+        }
+        Ok(Recheck::Differs { found })
+    }
+}
+
+/// Writes a run as a seed file, whole or not at all.
+///
+/// # Errors
+/// [`SeedFileError::Write`].
+pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Result<(), SeedFileError> {
+    let file = SeedFile {
+        version: VERSION,
+        shows: shows.to_owned(),
+        scenario: setup.scenario.to_string(),
+        subject: setup.subject.to_string(),
+        profile: setup.profile.name().to_owned(),
+        expect: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
+        seed: None,
+        tape: Some(format!("{}", checked.tape)),
+    };
+    let text = toml::to_string_pretty(&file).expect("strings and numbers always serialise");
+    let tmp = path.with_extension("tmp");
+    let written = fs::write(&tmp, text).and_then(|()| fs::rename(&tmp, path));
+    written.map_err(|source| SeedFileError::Write { path: path.to_owned(), source })
+}
+
+/// The version of a file that is otherwise not of this version's shape.
+fn version_of(text: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct OnlyVersion {
+        version: u32,
+    }
+    toml::from_str::<OnlyVersion>(text).ok().map(|only| only.version)
+}

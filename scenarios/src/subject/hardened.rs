@@ -1,0 +1,130 @@
+//! Our applier as a subject.
+
+use std::sync::Arc;
+
+use applier::apply::RestoreError;
+use applier::kek::LocalKek;
+use applier::registry::{Clash, Registry};
+use applier::sidecar::{SidecarContent, json};
+use applier::wire::WireError;
+use applier::{Applier, Config, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject, StartError};
+
+use super::host::{read_data, replace_data, write_data};
+use super::{
+    DATABASE, Delivered, HostSnapshot, Life, Memory, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
+};
+use crate::model::{Reason, Verdict};
+use crate::seam::{FixedClock, SimFiles};
+
+struct Hardened(Applier<SimFiles>);
+
+pub(super) fn config(kek: &Arc<LocalKek>, keyring: bool) -> Config {
+    let sidecar = SIDECAR.to_owned();
+    Config {
+        node: NodeId::new(OWN_NODE).expect("not 0"),
+        database: DATABASE.to_owned(),
+        keyring: keyring.then(|| KeyringConfig { kek: Arc::clone(kek) as _, sidecar }),
+    }
+}
+
+pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+    let config = config(&world.kek, world.keyring);
+    let clock = Arc::new(FixedClock(world.unix_seconds));
+    Ok(Box::new(Hardened(Applier::open(world.files.clone(), &config, clock)?)))
+}
+
+impl Life for Hardened {
+    fn deliver(&mut self, index: u64, payload: &[u8]) -> Delivered {
+        delivered(self.0.apply(RaftIndex(index), payload))
+    }
+
+    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered {
+        delivered(self.0.advance(RaftIndex(index), &mut |transaction| match data {
+            Some((key, value)) => write_data(transaction, key, value),
+            None => Ok(()),
+        }))
+    }
+
+    fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String> {
+        let data = &snapshot.data;
+        self.0
+            .restore(&snapshot.registry, &mut |transaction| replace_data(transaction, data))
+            .map_err(|error: RestoreError| error.to_string())
+    }
+
+    fn resume_after(&self) -> Option<u64> {
+        Some(self.0.applied_index().0)
+    }
+
+    fn database(&self) -> Result<HostSnapshot, String> {
+        let registry = self.0.registry().snapshot().map_err(|error| error.to_string())?;
+        Ok(HostSnapshot { registry, data: read_data(self.0.registry())? })
+    }
+
+    fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
+        match json::decode(bytes) {
+            Err(error) => Err(error.to_string()),
+            Ok(SidecarContent::Foreign(_)) => Err("written by something else".to_owned()),
+            Ok(SidecarContent::Ours(sidecar)) => Ok(SidecarView {
+                active: (sidecar.active.storage.get(), sidecar.active.raft.get()),
+                keys: sidecar
+                    .keys
+                    .into_iter()
+                    .map(|(id, key)| {
+                        let (purpose, wrapped, created) = (key.purpose, key.wrapped, key.created);
+                        let local_epoch = key.local_epoch.0;
+                        (id.get(), SidecarKey { purpose, wrapped, created, local_epoch })
+                    })
+                    .collect(),
+            }),
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let keystore = self.0.keystore();
+        let key = |id: applier::DekId| (id.get(), *keystore.dek(id).expect("listed a moment ago").expose());
+        let keys = keystore.ids().into_iter().map(key).collect();
+        let rest = format!(
+            "{:?} applied {} poisoned {}",
+            self.0.sidecar(),
+            self.0.applied_index(),
+            self.0.is_poisoned()
+        );
+        Memory { keys, rest }
+    }
+}
+
+fn delivered(outcome: Outcome) -> Delivered {
+    match outcome {
+        Outcome::Applied => Delivered::Decided(Verdict::Applied),
+        Outcome::NoOp(NoOp::AlreadyApplied) => Delivered::Skipped,
+        Outcome::NoOp(_) => Delivered::Decided(Verdict::NoOp),
+        Outcome::Rejected(reject) => Delivered::Decided(Verdict::Rejected(reason(&reject))),
+        Outcome::Failed(error) => Delivered::Failed(error.to_string()),
+        Outcome::Halted(cause) => Delivered::Halted(cause.to_string()),
+    }
+}
+
+fn reason(reject: &Reject) -> Reason {
+    match reject {
+        Reject::Wire(WireError::Version { .. }) => Reason::Version,
+        Reject::Wire(WireError::Subtag { .. }) => Reason::Subtag,
+        Reject::Wire(WireError::Opcode { .. }) => Reason::Opcode,
+        Reject::Wire(_) => Reason::Malformed,
+        Reject::ReservedKeyId => Reason::ReservedKeyId,
+        Reject::ReservedNodeId => Reason::ReservedNodeId,
+        Reject::WrappedLength { .. } => Reason::WrappedLength,
+        Reject::KekNotConfigured => Reason::KekNotConfigured,
+        Reject::UnsupportedRotation { .. } => Reason::UnsupportedRotation,
+        Reject::EqualIds(_) => Reason::EqualIds,
+        Reject::ForeignRow { .. } => Reason::ForeignRow,
+        Reject::Registration(Clash::EpochRollback { .. }) => Reason::EpochRollback,
+        Reject::Registration(Clash::NodeCollision { .. }) => Reason::NodeCollision,
+        Reject::BlobDoesNotOpen { .. } => Reason::BlobDoesNotOpen,
+        Reject::EqualKeyBytes(..) => Reason::EqualKeyBytes,
+        Reject::AlreadyBootstrapped { .. } => Reason::AlreadyBootstrapped,
+        Reject::NotBootstrapped => Reason::NotBootstrapped,
+        Reject::KeyIdInUse { .. } => Reason::KeyIdInUse,
+        Reject::UnknownKey(_) => Reason::UnknownKey,
+    }
+}

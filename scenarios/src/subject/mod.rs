@@ -1,0 +1,186 @@
+//! Subjects: what is put to the test. One [`Life`] is one node between two crashes.
+
+mod as_merged;
+mod hardened;
+mod host;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use applier::kek::LocalKek;
+use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
+use applier::{Purpose, StartError};
+
+use crate::model::{Rules, Verdict};
+use crate::seam::SimFiles;
+
+/// Where a subject's sidecar lies.
+pub const SIDECAR: &str = "/data/keys.json";
+/// Where a subject's database lies.
+pub const DATABASE: &str = "/db/registry.redb";
+/// Low 16 bits 0x0011, as in most rows of a world.
+pub const OWN_NODE: u64 = 0x11;
+
+/// An applier under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Our applier.
+    Hardened,
+    /// The reference's apply path as it was merged, leniency and defects included.
+    AsMerged,
+}
+
+impl Subject {
+    /// Every subject.
+    pub const ALL: [Subject; 2] = [Subject::Hardened, Subject::AsMerged];
+
+    /// Its name on the command line and in seed files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Subject::Hardened => "hardened",
+            Subject::AsMerged => "as-merged",
+        }
+    }
+
+    /// The rules whose verdicts it is held to.
+    pub const fn rules(self) -> Rules {
+        match self {
+            Subject::Hardened => Rules::Hardened,
+            Subject::AsMerged => Rules::AsMerged,
+        }
+    }
+
+    /// Starts a life on a disk.
+    ///
+    /// # Errors
+    /// The subject's refusal, or the I/O error that kept it from starting.
+    pub fn start(self, world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+        match self {
+            Subject::Hardened => hardened::start(world),
+            Subject::AsMerged => as_merged::start(world),
+        }
+    }
+}
+
+/// An unknown subject.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no subject {0:?}; there are: hardened, as-merged")]
+pub struct UnknownSubject(pub String);
+
+impl FromStr for Subject {
+    type Err = UnknownSubject;
+
+    fn from_str(name: &str) -> Result<Subject, UnknownSubject> {
+        let found = Subject::ALL.into_iter().find(|subject| subject.name() == name);
+        found.ok_or_else(|| UnknownSubject(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a life is started in.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The node's files, of this life.
+    pub files: SimFiles,
+    /// The KEK.
+    pub kek: Arc<LocalKek>,
+    /// Simulated wall-clock time in seconds since 1970.
+    pub unix_seconds: u64,
+    /// Whether the node has a keyring.
+    pub keyring: bool,
+}
+
+/// What a delivery came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The subject decided.
+    Decided(Verdict),
+    /// The subject knows by the index alone that it has the entry.
+    Skipped,
+    /// An error that the subject says left nothing behind.
+    Failed(String),
+    /// An error whose outcome the subject says is unknown.
+    Halted(String),
+}
+
+/// A key as the sidecar records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SidecarKey {
+    /// What it encrypts.
+    pub purpose: Purpose,
+    /// Wrapped bytes.
+    pub wrapped: Vec<u8>,
+    /// Creation time.
+    pub created: String,
+    /// Epoch.
+    pub local_epoch: u16,
+}
+
+/// The sidecar's content as any subject has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SidecarView {
+    /// Active storage and raft id; 0 = none.
+    pub active: (u32, u32),
+    /// Keys by id.
+    pub keys: BTreeMap<u32, SidecarKey>,
+}
+
+/// What an observer sees of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The sidecar file, read past the subject; `None` where there is none.
+    pub sidecar: Option<SidecarView>,
+    /// Rows of the registry.
+    pub rows: BTreeMap<RowKey, WriterRow>,
+    /// The host's data.
+    pub data: BTreeMap<u64, u64>,
+}
+
+/// Everything volatile that a subject holds: keys by id, and whatever else its behaviour depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Keys by id.
+    pub keys: BTreeMap<u32, [u8; 32]>,
+    /// Everything else, as text.
+    pub rest: String,
+}
+
+/// What a host's snapshot of a node's state machine holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostSnapshot {
+    /// Rows and index.
+    pub registry: RegistrySnapshot,
+    /// The host's data.
+    pub data: BTreeMap<u64, u64>,
+}
+
+/// One node between its start and its end.
+pub trait Life {
+    /// Delivers an encryption entry.
+    fn deliver(&mut self, index: u64, payload: &[u8]) -> Delivered;
+
+    /// Delivers an entry of the host's own: a data write, or nothing.
+    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered;
+
+    /// Rolls the database back to a host snapshot.
+    fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String>;
+
+    /// Index from which the subject wants delivery to go on, if it knows one.
+    fn resume_after(&self) -> Option<u64>;
+
+    /// Rows and data, read from the database.
+    fn database(&self) -> Result<HostSnapshot, String>;
+
+    /// The sidecar file as the subject would read it, from its bytes on disk.
+    fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String>;
+
+    /// Everything volatile.
+    fn memory(&self) -> Memory;
+}

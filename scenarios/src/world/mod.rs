@@ -1,0 +1,112 @@
+//! Worlds: what happens around a subject. A world draws everything from one `Choices` and records a history.
+
+pub mod node;
+mod reject;
+mod single;
+
+use std::fmt;
+use std::str::FromStr;
+
+use sim::Choices;
+use sim::Probes;
+use sim::Trace;
+use sim::{Lies, Profile};
+
+use crate::history::History;
+use crate::probes;
+use crate::subject::Subject;
+
+/// A world that can be run by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// One node, a log, crashes anywhere, redelivery from anywhere.
+    Single,
+    /// Every way to be refused, against whatever state crashes and faults led to.
+    Reject,
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: [Scenario; 2] = [Scenario::Single, Scenario::Reject];
+
+    /// Its name on the command line and in seed files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scenario::Single => "single",
+            Scenario::Reject => "reject",
+        }
+    }
+
+    /// Whether a sweep of this scenario has to hit a probe.
+    pub fn probes(self, name: &str) -> bool {
+        match self {
+            Scenario::Single => name != "verdict/kek-not-configured",
+            Scenario::Reject => {
+                name.starts_with("verdict/")
+                    || ["outcome/rejected", "outcome/failed", "fault/eio", "rejected/again-after-restart"]
+                        .contains(&name)
+            }
+        }
+    }
+}
+
+/// An unknown scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scenario {0:?}; there are: single, reject")]
+pub struct UnknownScenario(pub String);
+
+impl FromStr for Scenario {
+    type Err = UnknownScenario;
+
+    fn from_str(name: &str) -> Result<Scenario, UnknownScenario> {
+        let found = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name);
+        found.ok_or_else(|| UnknownScenario(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a run is set up with, besides its choices.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// The world.
+    pub scenario: Scenario,
+    /// The subject.
+    pub subject: Subject,
+    /// How adversarial the disk is.
+    pub profile: Profile,
+    /// How the disk lies; honest by default.
+    pub lies: Lies,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Record {
+    /// Everything that an invariant may look at.
+    pub history: History,
+    /// How often each probe was hit.
+    pub probes: Probes,
+    /// Entries that were applied for the first time.
+    pub entries: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// The rolling hash of everything that happened.
+    pub trace_hash: u64,
+    /// What happened, line by line, where the trace keeps it.
+    pub lines: Vec<String>,
+}
+
+impl Setup {
+    /// Runs the world once.
+    pub fn run(&self, choices: &mut Choices, trace: &Trace) -> Record {
+        let node = node::Node::new(self, choices, trace, Probes::new(&probes::TABLE));
+        match self.scenario {
+            Scenario::Single => single::run(node),
+            Scenario::Reject => reject::run(node),
+        }
+    }
+}

@@ -1,0 +1,694 @@
+//! One node through its lives: starting, delivering, crashing, and being looked at.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use applier::kek::LocalKek;
+use sim::Probes;
+use sim::Trace;
+use sim::{Choices, Ratio, Site};
+use sim::{Disk, Errno, Fate, Fault};
+
+use super::{Record, Setup};
+use crate::form::{Blob, Form, KEY_MARKER, KeyNumber};
+use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
+use crate::model::{State, Verdict, Writer};
+use crate::probes::{Ending, Place, Step, crash, place, verdict};
+use crate::seam::SimFiles;
+use crate::subject::{Delivered, HostSnapshot, Life, Memory, SIDECAR, SidecarView, Subject, Surroundings};
+
+const CRASH: Site = Site::new("crash");
+const CRASH_AT: Site = Site::new("crash.at");
+const CRASH_KIND: Site = Site::new("crash.kind");
+const FAULT: Site = Site::new("fault");
+const FAULT_AT: Site = Site::new("fault.at");
+const FAULT_KIND: Site = Site::new("fault.kind");
+
+/// The key that wraps the keys of every world. It begins with the marker too.
+const KEK: KeyNumber = KeyNumber(0xEE);
+
+/// A start makes some 25 mutating calls and an entry some 20: about one crash in four comes after the last.
+const CRASH_WINDOW: u64 = 24;
+const FAULT_WINDOW: u64 = 40;
+
+/// How much goes wrong, drawn once a seed, so that some runs are calm and some are storms.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Chance of a crash in each start and each delivery.
+    pub crash: Ratio,
+    /// Crashes after which no more come.
+    pub crashes_max: u64,
+    /// Chance of an error from the disk in each start and each delivery.
+    pub fault: Ratio,
+}
+
+/// How a life came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// The process is gone; what it wrote is still in the page cache.
+    Process,
+    /// The power is gone.
+    Power,
+    /// The host stopped it in good order.
+    Clean,
+}
+
+/// What came of a step in which the node might have died.
+#[derive(Debug)]
+pub enum Survived<T> {
+    /// It lives, and this came of it.
+    Yes(T),
+    /// It died in it.
+    No,
+}
+
+/// Where the last crash happened.
+#[derive(Clone, Copy, Debug)]
+struct LastCrash {
+    step: Step,
+    death: Death,
+}
+
+/// One node, its log, and everything that was recorded of it.
+pub struct Node<'a> {
+    pub(super) choices: &'a mut Choices,
+    pub(super) weather: Weather,
+    pub(super) log: Vec<Form>,
+    /// The model's states: `states[i]` is that after the first `i` entries.
+    pub(super) states: Vec<Rc<State>>,
+    pub(super) history: History,
+    pub(super) probes: Probes,
+    pub(super) subject: Subject,
+    pub(super) keyring: bool,
+    pub(super) entries: u64,
+    pub(super) stuck: bool,
+    pub(super) disk: Disk,
+    trace: &'a Trace,
+    kek: Arc<LocalKek>,
+    /// Which blob each wrapped key of this world is.
+    blobs: BTreeMap<Vec<u8>, Blob>,
+    crashes: u64,
+    lives: u64,
+    files: SimFiles,
+    life: Option<Box<dyn Life>>,
+    last_crash: Option<LastCrash>,
+    starts_cut_off: u32,
+    /// The entry after the frontier, once it was delivered and not answered: its outcome is unknown.
+    in_flight: Option<u64>,
+    /// The entry, also one that was acknowledged before, whose delivery was cut off.
+    cut_off: Option<u64>,
+    /// Index of the newest entry whose effect the sidecar must have.
+    sidecar_floor: u64,
+    /// Whether a start has shown the sidecar with the effect of the entry in flight, and so made it durable.
+    sidecar_shown: bool,
+    /// Index of the newest entry whose effect the database must have.
+    database_floor: u64,
+    /// A restore that was cut off: the database may be at this index as well.
+    restoring_to: Option<u64>,
+    rolled_back: bool,
+    /// Tells apart entries that a world delivers at one index, one after the other.
+    pub(super) tag: u64,
+    /// First answer to each refused entry, and how often it was refused.
+    refusals: BTreeMap<(u64, u64), (Delivered, u64)>,
+    /// Failures of each entry that no fault explains.
+    failures: BTreeMap<u64, u64>,
+}
+
+impl<'a> Node<'a> {
+    /// A node that has never started, on an empty disk with its two directories.
+    pub fn new(setup: &Setup, choices: &'a mut Choices, trace: &'a Trace, probes: Probes) -> Node<'a> {
+        let disk = Disk::with(setup.profile, setup.lies, trace.clone());
+        let marker = KEY_MARKER.to_vec();
+        disk.watch(vec![marker]);
+        let mount = disk.mount();
+        for dir in ["/data", "/db"] {
+            mount.mkdir(dir).expect("an empty disk takes a directory");
+        }
+        mount.sync_dir("/").expect("no fault is armed");
+        Node {
+            choices,
+            weather: Weather { crash: Ratio::NEVER, crashes_max: 0, fault: Ratio::NEVER },
+            log: vec![Form::Nothing],
+            states: vec![Rc::new(State::default())],
+            history: Vec::new(),
+            probes,
+            subject: setup.subject,
+            keyring: true,
+            entries: 0,
+            stuck: false,
+            disk,
+            trace,
+            kek: Arc::new(LocalKek::new(KEK.bytes())),
+            blobs: BTreeMap::new(),
+            crashes: 0,
+            lives: 0,
+            files: SimFiles::new(mount),
+            life: None,
+            last_crash: None,
+            starts_cut_off: 0,
+            in_flight: None,
+            cut_off: None,
+            sidecar_floor: 0,
+            sidecar_shown: false,
+            database_floor: 0,
+            restoring_to: None,
+            rolled_back: false,
+            tag: 0,
+            refusals: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Newest acknowledged index.
+    pub fn frontier(&self) -> u64 {
+        self.states.len() as u64 - 1
+    }
+
+    /// The model's state at the frontier.
+    pub fn state(&self) -> &Rc<State> {
+        self.states.last().expect("there is always the state before the first entry")
+    }
+
+    /// Ends the recording.
+    pub fn finish(mut self, length: u64) -> Record {
+        self.disk.process_crash();
+        self.life = None;
+        if let Some(leak) = self.disk.leak() {
+            self.history.push(Event::KeyOnDisk { path: leak.path });
+        }
+        let (reached, stuck) = (self.frontier(), self.stuck);
+        self.history.push(Event::Ended { reached, length, stuck });
+        Record {
+            history: self.history,
+            probes: self.probes,
+            entries: self.entries,
+            crashes: self.crashes,
+            trace_hash: self.trace.hash(),
+            lines: self.trace.lines(),
+        }
+    }
+
+    /// Starts a life, in which it may die or be refused.
+    pub fn start(&mut self) -> Survived<()> {
+        self.lives += 1;
+        self.note("start", [self.lives, 0, 0], || "start".to_owned());
+        self.files = SimFiles::new(self.disk.mount());
+        let armed = self.arm();
+        let world = Surroundings {
+            files: self.files.clone(),
+            kek: Arc::clone(&self.kek),
+            unix_seconds: 1_700_000_000 + 60 * self.lives,
+            keyring: self.keyring,
+        };
+        let started = self.subject.start(&world);
+        let faulted = self.fault_fired();
+        if faulted {
+            self.hit(Place::FaultInStart);
+        }
+        match started {
+            Ok(life) => self.life = Some(life),
+            Err(error) if self.disk.died_at().is_none() => {
+                let why = refusal_name(&error).to_owned();
+                self.note("refused", [0; 3], || format!("  start refused: {error}"));
+                self.history.push(Event::StartRefused { why, faulted });
+                if !faulted {
+                    self.stuck = true;
+                }
+                self.die_of_fault();
+                return Survived::No;
+            }
+            Err(_) => {}
+        }
+        if self.crashed(armed, true) {
+            return Survived::No;
+        }
+        self.disk.disarm();
+        self.starts_cut_off = 0;
+        if self.disk.sync_failed() {
+            // The subject went on after a failed sync. The host does not.
+            self.end(Death::Power);
+            return Survived::No;
+        }
+        self.observe(Moment::Started);
+        self.resolve_in_flight();
+        Survived::Yes(())
+    }
+
+    /// Delivers the entry at `index`, in which the node may die.
+    pub fn deliver(&mut self, index: u64, delivery: Delivery) -> Survived<Delivered> {
+        let form = self.log[index as usize].clone();
+        let expected = self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, &form);
+        self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
+            format!("  deliver {index} ({}): {form}", delivery.name())
+        });
+        self.learn_blobs(&form);
+        let payload = form.payload(&self.kek);
+        let armed = self.arm();
+        let look = !expected.advances() || self.has_fault_armed(armed);
+        let before = look.then(|| (self.disk.snapshot(), self.memory()));
+        let mutations = self.disk.mutations();
+        if index > self.frontier() {
+            self.in_flight = expected.advances().then_some(index);
+        }
+        let life = self.life.as_mut().expect("only a live node is delivered to");
+        let answer = match (&payload, &form) {
+            (Some(payload), _) => life.deliver(index, payload),
+            (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
+            (None, _) => life.advance(index, None),
+        };
+        self.cut_off = Some(index);
+        if self.crashed(armed, false) {
+            return Survived::No;
+        }
+        let faulted = self.fault_fired();
+        self.disk.disarm();
+        let effects = before.map(|(disk, memory)| SideEffects {
+            mutations: self.disk.mutations() - mutations,
+            disk: self.disk.snapshot() != disk,
+            memory: self.memory() != memory,
+        });
+        self.note("answer", [answer_code(&answer), u64::from(faulted), 0], || format!("    {answer:?}"));
+        self.count(&answer);
+        let before = self.refusals.get(&(index, self.tag)).map(|(first, _)| first.clone());
+        self.remember_refusal(index, &answer, faulted);
+        self.history.push(Event::Delivered {
+            index,
+            kind: form.kind(),
+            delivery,
+            answer: answer.clone(),
+            expected,
+            faulted,
+            effects,
+            before,
+        });
+        if matches!(answer, Delivered::Decided(verdict) if verdict.advances()) {
+            self.acknowledge(index, &form, expected);
+        }
+        Survived::Yes(answer)
+    }
+
+    fn remember_refusal(&mut self, index: u64, answer: &Delivered, faulted: bool) {
+        match answer {
+            Delivered::Decided(Verdict::Rejected(_)) if !faulted => {
+                let known = self.refusals.entry((index, self.tag)).or_insert((answer.clone(), 0));
+                known.1 += 1;
+                if known.1 > 1 {
+                    self.hit(Place::RejectedTwice);
+                }
+            }
+            Delivered::Failed(_) | Delivered::Halted(_) if !faulted => {
+                *self.failures.entry(index).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// How often the entry at `index` was refused.
+    pub fn refusals(&self, index: u64) -> u64 {
+        self.refusals.get(&(index, self.tag)).map_or(0, |(_, times)| *times)
+    }
+
+    /// How often the entry at `index` failed without a fault that explains it.
+    pub fn failures_without_fault(&self, index: u64) -> u64 {
+        self.failures.get(&index).copied().unwrap_or(0)
+    }
+
+    /// Whether the model accepts the entry at `index`.
+    pub fn expects_to_advance(&self, index: u64) -> bool {
+        let form = &self.log[index as usize];
+        self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, form).advances()
+    }
+
+    /// Puts another entry in the place of a refused one, as a new leader would.
+    pub fn replace(&mut self, index: u64, form: Form) {
+        self.log[index as usize] = form;
+        self.refusals.remove(&(index, self.tag));
+    }
+
+    fn acknowledge(&mut self, index: u64, form: &Form, expected: Verdict) {
+        self.in_flight = None;
+        self.cut_off = None;
+        self.sidecar_shown = false;
+        if index > self.frontier() && expected.advances() {
+            let next = self.state().after(form, expected);
+            self.states.push(Rc::new(next));
+            if expected == Verdict::Applied {
+                self.entries += 1;
+            }
+        }
+        self.database_floor = self.database_floor.max(index).min(self.frontier());
+        self.sidecar_floor = self.sidecar_floor.max(index).min(self.frontier());
+    }
+
+    /// A subject with an index of its own says whether the interrupted entry made it.
+    fn resolve_in_flight(&mut self) {
+        let Some(index) = self.in_flight else { return };
+        let resume = self.life.as_ref().and_then(|life| life.resume_after());
+        if resume == Some(index) {
+            self.hit(Place::UnknownOutcomeSurvived);
+            let form = self.log[index as usize].clone();
+            let expected = self.state().judge(self.subject.rules(), self.keyring, &form);
+            self.acknowledge(index, &form, expected);
+        } else if resume.is_some() {
+            self.hit(Place::UnknownOutcomeLost);
+        }
+    }
+
+    /// Rolls the database back to a host snapshot; the node may die in it.
+    pub fn restore(&mut self, index: u64, snapshot: &HostSnapshot) -> Survived<()> {
+        self.note("restore", [index, 0, 0], || format!("  database rolled back to {index}"));
+        let armed = self.arm();
+        self.restoring_to = Some(index);
+        self.rolled_back = true;
+        let life = self.life.as_mut().expect("only a live node is restored");
+        let restored = life.restore(snapshot);
+        if self.crashed(armed, false) {
+            self.hit(Place::CrashInRestore);
+            return Survived::No;
+        }
+        self.fault_fired();
+        self.disk.disarm();
+        match restored {
+            Ok(()) => {
+                self.restoring_to = None;
+                self.database_floor = index;
+                Survived::Yes(())
+            }
+            Err(error) => {
+                self.note("restore-failed", [0; 3], || format!("    {error}"));
+                self.die_of_fault();
+                Survived::No
+            }
+        }
+    }
+
+    /// What a host's snapshot of the node would hold now.
+    pub fn host_snapshot(&mut self) -> Option<HostSnapshot> {
+        self.life.as_ref().and_then(|life| life.database().ok())
+    }
+
+    /// The index at which the subject wants to go on.
+    pub fn resume_after(&self) -> Option<u64> {
+        self.life.as_ref().and_then(|life| life.resume_after())
+    }
+
+    /// Ends the life after an error of the disk: in a power loss if a sync failed, else as drawn.
+    pub fn die_of_fault(&mut self) {
+        let power = self.disk.sync_failed() || self.choices.draw(CRASH_KIND, 2) == 1;
+        self.end(if power { Death::Power } else { Death::Process });
+    }
+
+    /// Ends the life as `death` says. What its objects still try to write goes nowhere, unless it is stopped cleanly.
+    pub fn end(&mut self, death: Death) {
+        let death = if self.disk.sync_failed() { Death::Power } else { death };
+        self.note("end", [death as u64, 0, 0], || format!("end of life: {death:?}"));
+        self.disk.disarm();
+        match death {
+            Death::Clean => {
+                self.hit(Place::CleanShutdown);
+                let armed = self.arm();
+                // Closing the database writes and syncs, so there is something to die in.
+                self.life = None;
+                if self.crashed(armed, false) {
+                    return;
+                }
+                self.fault_fired();
+                match self.disk.sync_failed() {
+                    true => self.end(Death::Power),
+                    false => self.disk.process_crash(),
+                }
+            }
+            Death::Process => {
+                self.disk.process_crash();
+                self.life = None;
+            }
+            Death::Power => {
+                let report = self.disk.power_loss(self.choices);
+                self.life = None;
+                for (_, fate) in report.iter() {
+                    match fate {
+                        Fate::Kept | Fate::Unreachable => {}
+                        Fate::Dropped => self.hit(Place::FateDropped),
+                        Fate::Torn { .. } => self.hit(Place::FateTorn),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Draws what goes wrong in the step to come.
+    fn arm(&mut self) -> Armed {
+        let mut armed = Armed { crash: false, fault: false, database: 0 };
+        if self.crashes < self.weather.crashes_max && self.choices.chance(CRASH, self.weather.crash) {
+            let after = self.choices.draw(CRASH_AT, CRASH_WINDOW);
+            self.disk.arm(Fault::DieAtMutation(self.disk.mutations() + after));
+            armed.crash = true;
+        }
+        if self.choices.chance(FAULT, self.weather.fault) {
+            let call = self.disk.calls() + self.choices.draw(FAULT_AT, FAULT_WINDOW);
+            let errno = *self.choices.pick(FAULT_KIND, &[Errno::Eio, Errno::Enospc]);
+            self.disk.arm(Fault::ErrorAtCall { call, errno });
+            armed.fault = true;
+        }
+        armed.database = self.database_calls();
+        armed
+    }
+
+    fn database_calls(&self) -> u64 {
+        self.files.database_calls()
+    }
+
+    fn has_fault_armed(&self, armed: Armed) -> bool {
+        armed.fault && !armed.crash
+    }
+
+    /// Whether the step ended in a crash: at a call inside it, or after its last one.
+    fn crashed(&mut self, armed: Armed, in_start: bool) -> bool {
+        let died = self.disk.died_at();
+        if died.is_none() && !armed.crash {
+            return false;
+        }
+        let step = match &died {
+            Some(op) => Step::of(op, self.database_calls() - armed.database),
+            None => Step::DatabaseAfter,
+        };
+        let power = self.choices.draw(CRASH_KIND, 2) == 1;
+        let death = if power || self.disk.sync_failed() { Death::Power } else { Death::Process };
+        self.crashes += 1;
+        self.note("crash", [step as u64, death as u64, u64::from(in_start)], || {
+            format!("  crash at {step:?}: {death:?}")
+        });
+        self.probe_crash(step, death, in_start);
+        self.fault_fired();
+        self.end(death);
+        true
+    }
+
+    fn probe_crash(&mut self, step: Step, death: Death, in_start: bool) {
+        let ending = match (death, in_start, self.starts_cut_off) {
+            (Death::Power, true, 0) => Some(Ending::PowerLossInStart),
+            (Death::Power, true, _) => Some(Ending::PowerLossInSecondStart),
+            (Death::Power, false, _) => Some(Ending::PowerLoss),
+            (_, true, _) => None,
+            (_, false, _) => Some(Ending::ProcessCrash),
+        };
+        if let Some(ending) = ending {
+            self.probes.hit(crash(step, ending));
+        }
+        if let (Death::Power, Some(last)) = (death, self.last_crash)
+            && last.death == Death::Process
+        {
+            self.probes.hit(crash(last.step, Ending::ProcessThenPower));
+        }
+        self.starts_cut_off = if in_start { self.starts_cut_off + 1 } else { 0 };
+        self.last_crash = Some(LastCrash { step, death });
+    }
+
+    /// Whether an armed error was delivered, counted once.
+    fn fault_fired(&mut self) -> bool {
+        let Some((op, errno)) = self.disk.take_fault() else { return false };
+        self.hit(match errno {
+            Errno::Eio if op.kind.is_sync() => Place::FaultFailedSync,
+            Errno::Eio => Place::FaultEio,
+            Errno::Enospc => Place::FaultEnospc,
+        });
+        true
+    }
+
+    /// Looks at the node and records what is there beside what may be there.
+    pub fn observe(&mut self, moment: Moment) {
+        let Some(life) = &self.life else { return };
+        let Ok(database) = life.database() else { return };
+        let sidecar = match self.disk.peek(SIDECAR) {
+            None => SidecarSeen::Missing,
+            Some(bytes) => match life.sidecar(&bytes) {
+                Err(error) => SidecarSeen::Unreadable(error),
+                Ok(view) => self.name_blobs(view),
+            },
+        };
+        let memory = life.memory().keys.into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
+        let applied = life.resume_after();
+        let rows = database.registry.rows.into_iter().map(|(key, row)| {
+            let writer = Writer { node: row.full_node_id, first: row.first_seen, last: row.last_seen };
+            ((key.dek_id, key.node16), writer)
+        });
+        let (sidecar_expected, database_expected) = self.expected();
+        let observation = Observation {
+            moment,
+            sidecar,
+            memory,
+            rows: rows.collect(),
+            data: database.data,
+            applied,
+            sidecar_expected,
+            database_expected,
+            rolled_back: self.rolled_back,
+        };
+        self.settle(&observation);
+        self.history.push(Event::Observed(Box::new(observation)));
+    }
+
+    /// The states that the sidecar and the database may be in, the ones that they must at least be in first.
+    fn expected(&self) -> (Vec<Rc<State>>, Vec<Rc<State>>) {
+        let at = |index: u64| Rc::clone(&self.states[index as usize]);
+        let after = self.in_flight.map(|_| self.after_in_flight());
+        let mut sidecar: Vec<Rc<State>> = vec![at(self.sidecar_floor)];
+        let mut database: Vec<Rc<State>> = self.restoring_to.into_iter().map(at).collect();
+        database.push(at(self.database_floor));
+        // Delivered again after a rollback, and cut off: the database may have it or not.
+        database.extend(self.cut_off.filter(|index| *index <= self.frontier()).map(at));
+        if let Some(after) = after {
+            if self.sidecar_shown {
+                sidecar.clear();
+            }
+            sidecar.push(Rc::clone(&after));
+            database.push(after);
+        }
+        (sidecar, database)
+    }
+
+    /// What a start has shown is acknowledged: no later crash may take it back.
+    fn settle(&mut self, observation: &Observation) {
+        self.rolled_back = false;
+        let Some(applied) = observation.applied else { return };
+        self.restoring_to = None;
+        self.cut_off = None;
+        if observation.database_expected.iter().any(|state| state.index == applied) {
+            self.database_floor = applied.min(self.frontier());
+        }
+        if let [old, new] = observation.sidecar_expected.as_slice() {
+            self.sidecar_shown = !observation.sidecar.is_of(old) && observation.sidecar.is_of(new);
+        }
+    }
+
+    fn after_in_flight(&self) -> Rc<State> {
+        let form = &self.log[self.frontier() as usize + 1];
+        let verdict = self.state().judge(self.subject.rules(), self.keyring, form);
+        Rc::new(self.state().after(form, verdict))
+    }
+
+    fn name_blobs(&self, view: SidecarView) -> SidecarSeen {
+        let mut keys = BTreeMap::new();
+        let mut created = BTreeMap::new();
+        let mut epochs = BTreeMap::new();
+        for (id, key) in view.keys {
+            keys.insert(id, (key.purpose, self.blobs.get(&key.wrapped).copied()));
+            created.insert(id, key.created);
+            epochs.insert(id, key.local_epoch);
+        }
+        SidecarSeen::Content { active: view.active, keys, created, epochs }
+    }
+
+    fn learn_blobs(&mut self, form: &Form) {
+        let blobs = match form {
+            Form::Bootstrap { storage_blob, raft_blob, .. } => vec![*storage_blob, *raft_blob],
+            Form::Rotation { blob, .. } => vec![*blob],
+            _ => return,
+        };
+        for blob in blobs {
+            self.blobs.insert(blob.bytes(&self.kek), blob);
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        self.life.as_ref().expect("only a live node has memory").memory()
+    }
+
+    fn count(&mut self, answer: &Delivered) {
+        self.hit(match answer {
+            Delivered::Decided(Verdict::Applied) => Place::Applied,
+            Delivered::Decided(Verdict::NoOp) => Place::NoOp,
+            Delivered::Decided(Verdict::Rejected(_)) => Place::Rejected,
+            Delivered::Skipped => Place::Skipped,
+            Delivered::Failed(_) => Place::Failed,
+            Delivered::Halted(_) => Place::Halted,
+        });
+        if let Delivered::Decided(Verdict::Rejected(reason)) = answer
+            && let Some(probe) = verdict(*reason)
+        {
+            self.probes.hit(probe);
+        }
+    }
+
+    /// Counts a hit.
+    pub fn hit(&mut self, at: Place) {
+        self.probes.hit(place(at));
+    }
+
+    fn note(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {
+        self.trace.record(kind, numbers, text);
+    }
+}
+
+/// What was armed for a step.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    crash: bool,
+    fault: bool,
+    database: u64,
+}
+
+/// Whether the host may go on after an answer.
+pub fn advances(answer: &Delivered) -> bool {
+    match answer {
+        Delivered::Decided(verdict) => verdict.advances(),
+        Delivered::Skipped => true,
+        Delivered::Failed(_) | Delivered::Halted(_) => false,
+    }
+}
+
+fn answer_code(answer: &Delivered) -> u64 {
+    match answer {
+        Delivered::Decided(Verdict::Applied) => 0,
+        Delivered::Decided(Verdict::NoOp) => 1,
+        Delivered::Skipped => 2,
+        Delivered::Failed(_) => 3,
+        Delivered::Halted(_) => 4,
+        Delivered::Decided(Verdict::Rejected(reason)) => 5 + *reason as u64,
+    }
+}
+
+fn key_number(bytes: [u8; 32]) -> Option<KeyNumber> {
+    let number = KeyNumber(bytes[31]);
+    (number.bytes() == bytes).then_some(number)
+}
+
+/// A refusal without what varies, as fingerprints need it.
+fn refusal_name(error: &applier::StartError) -> &'static str {
+    use applier::StartError as E;
+    match error {
+        E::Database(_) => "database",
+        E::Registry(_) => "registry",
+        E::Io(_) => "io",
+        E::SidecarWrite(_) => "sidecar-write",
+        E::Sidecar { .. } => "sidecar-damaged",
+        E::DatabaseMissing { .. } => "database-missing",
+        E::SidecarMissing { .. } => "sidecar-missing",
+        E::SidecarStale { .. } => "sidecar-stale",
+        E::KeyringRequired { .. } => "keyring-required",
+        E::KekMismatch { .. } => "kek-mismatch",
+        E::KekUnavailable(_) => "kek-unavailable",
+        E::EqualKeyBytes(..) => "equal-key-bytes",
+    }
+}

@@ -1,0 +1,227 @@
+//! The world `single`: one node, one log, crashes at any call of any life, redelivery from any earlier index.
+
+use std::collections::BTreeMap;
+
+use sim::{Choices, Ratio, Site};
+
+use super::Record;
+use super::node::{Death, Node, Survived, Weather, advances};
+use crate::form::Form;
+use crate::history::{Delivery, Moment};
+use crate::model::Verdict;
+use crate::probes::Place;
+use crate::subject::{Delivered, HostSnapshot};
+use crate::workload::{self, Mix};
+
+const LENGTH: Site = Site::new("log.length");
+const CRASHES: Site = Site::new("weather.crashes");
+const FAULTS: Site = Site::new("weather.faults");
+const BUDGET: Site = Site::new("weather.budget");
+const INVALID: Site = Site::new("mix.invalid");
+const EARLY: Site = Site::new("mix.early-registration");
+const SNAPSHOT: Site = Site::new("host.snapshot");
+const ROLLBACK: Site = Site::new("host.rollback");
+const FROM: Site = Site::new("host.redeliver-from");
+const RETRY: Site = Site::new("host.retry");
+const SHUTDOWN: Site = Site::new("host.shutdown");
+
+/// A node that dies of everything it meets still gets this many lives for each entry.
+const LIVES_PER_ENTRY: u64 = 8;
+
+struct Host<'a> {
+    node: Node<'a>,
+    mix: Mix,
+    length: u64,
+    /// Host snapshots by index. The empty one at 0 is never compacted away.
+    snapshots: BTreeMap<u64, HostSnapshot>,
+}
+
+/// What a life led to.
+enum Next {
+    /// Another life.
+    Restart,
+    /// The end of the log.
+    Finished,
+    /// Nowhere: an entry or a start that is refused for ever.
+    Stuck,
+}
+
+pub(super) fn run(mut node: Node<'_>) -> Record {
+    node.weather = draw_weather(node.choices);
+    let mix = Mix {
+        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::new(1, 12), Ratio::new(1, 5)]),
+        early_registration: node.choices.draw(EARLY, 4) == 1,
+    };
+    let length = 8 + node.choices.draw(LENGTH, 9);
+    let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
+    let mut host = Host { node, mix, length, snapshots };
+    host.run();
+    let Host { node, length, .. } = host;
+    node.finish(length)
+}
+
+fn draw_weather(choices: &mut Choices) -> Weather {
+    let crash = [Ratio::NEVER, Ratio::new(1, 8), Ratio::new(1, 4), Ratio::new(1, 3), Ratio::new(1, 2)];
+    let fault = [Ratio::NEVER, Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 12)];
+    Weather {
+        crash: *choices.pick(CRASHES, &crash),
+        crashes_max: 2 + choices.draw(BUDGET, 7),
+        fault: *choices.pick(FAULTS, &fault),
+    }
+}
+
+impl Host<'_> {
+    fn run(&mut self) {
+        for _ in 0..LIVES_PER_ENTRY * self.length {
+            match self.life() {
+                Next::Restart => {}
+                Next::Stuck => {
+                    self.node.stuck = true;
+                    return;
+                }
+                Next::Finished => return self.last_life(),
+            }
+        }
+    }
+
+    /// The faults are over. One power loss more, one redelivery more, and everything has to be in its place.
+    fn last_life(&mut self) {
+        self.node.weather = Weather { crash: Ratio::NEVER, crashes_max: 0, fault: Ratio::NEVER };
+        self.node.end(Death::Power);
+        match self.life() {
+            Next::Finished => {}
+            Next::Restart | Next::Stuck => self.node.stuck = true,
+        }
+    }
+
+    fn life(&mut self) -> Next {
+        let Survived::Yes(()) = self.node.start() else {
+            return if self.node.stuck { Next::Stuck } else { Next::Restart };
+        };
+        let (mut position, delivery) = match self.redelivery() {
+            Survived::Yes(from) => from,
+            Survived::No => return Next::Restart,
+        };
+        let mut caught_up = position >= self.node.frontier();
+        while position < self.length {
+            let index = position + 1;
+            let first = index > self.node.frontier();
+            if first {
+                self.grow_log(index);
+            }
+            if first && !caught_up {
+                caught_up = true;
+                self.node.observe(Moment::CaughtUp);
+            }
+            let delivery = if first { Delivery::First } else { delivery };
+            match self.node.deliver(index, delivery) {
+                Survived::No => return Next::Restart,
+                Survived::Yes(answer) if advances(&answer) => {
+                    position = index;
+                    if self.node.frontier() < index {
+                        // The model refused what the subject accepted: from here on they are in different states.
+                        return Next::Stuck;
+                    }
+                    if first {
+                        self.maybe_snapshot(index);
+                    }
+                }
+                Survived::Yes(answer) => return self.stopped(index, &answer),
+            }
+        }
+        self.node.observe(Moment::CaughtUp);
+        Next::Finished
+    }
+
+    /// Where delivery begins in this life, and on what.
+    fn redelivery(&mut self) -> Survived<(u64, Delivery)> {
+        let resume = self.node.resume_after();
+        let newest = resume.unwrap_or(self.node.frontier()).min(self.node.frontier());
+        let candidates: Vec<u64> = self.snapshots.range(..=newest).map(|(index, _)| *index).rev().collect();
+        let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 4));
+        if rollback {
+            let index = *self.node.choices.pick(FROM, &candidates);
+            let snapshot = self.snapshots[&index].clone();
+            if let Survived::No = self.node.restore(index, &snapshot) {
+                return Survived::No;
+            }
+            self.node.hit(Place::RedeliveredRolledBack);
+            if index == 0 {
+                self.node.hit(Place::RedeliveredFromStart);
+            }
+            return Survived::Yes((index, Delivery::RolledBack));
+        }
+        // A subject with an index says where to go on, and a host may still deliver from earlier.
+        let mut from = candidates;
+        if let Some(resume) = resume {
+            from.insert(0, resume.min(self.node.frontier()));
+        }
+        let index = *self.node.choices.pick(FROM, &from);
+        if index < self.node.frontier() {
+            self.node.hit(Place::RedeliveredKept);
+        }
+        Survived::Yes((index, Delivery::Kept))
+    }
+
+    fn grow_log(&mut self, index: u64) {
+        if self.node.log.len() as u64 == index {
+            let state = self.node.state().clone();
+            let form = workload::next(self.node.choices, self.mix, &state);
+            self.node.log.push(form);
+        }
+    }
+
+    fn maybe_snapshot(&mut self, index: u64) {
+        if self.node.choices.chance(SNAPSHOT, Ratio::new(1, 3))
+            && let Some(snapshot) = self.node.host_snapshot()
+        {
+            self.snapshots.insert(index, snapshot);
+        }
+    }
+
+    /// The host's apply loop has stopped at an entry.
+    fn stopped(&mut self, index: u64, answer: &Delivered) -> Next {
+        match answer {
+            Delivered::Failed(_) if !self.node.disk.sync_failed() => {
+                if self.node.choices.draw(RETRY, 2) == 1 {
+                    self.node.hit(Place::RetriedInTheSameLife);
+                    if let Survived::No = self.node.deliver(index, Delivery::First) {
+                        return Next::Restart;
+                    }
+                }
+                self.node.die_of_fault();
+                self.give_up_if_hopeless(index)
+            }
+            Delivered::Failed(_) | Delivered::Halted(_) => {
+                self.node.die_of_fault();
+                self.give_up_if_hopeless(index)
+            }
+            Delivered::Decided(Verdict::Rejected(_)) => self.refused(index),
+            Delivered::Decided(_) | Delivered::Skipped => unreachable!("these advance"),
+        }
+    }
+
+    /// The process ends, and gets the entry once more. Refused again, it is replaced by a leader's no-op.
+    fn refused(&mut self, index: u64) -> Next {
+        let again = self.node.refusals(index) > 1;
+        let death = match self.node.choices.draw(SHUTDOWN, 3) {
+            0 => Death::Clean,
+            1 => Death::Process,
+            _ => Death::Power,
+        };
+        self.node.end(death);
+        if !again {
+            return Next::Restart;
+        }
+        if index <= self.node.frontier() || self.node.expects_to_advance(index) {
+            return Next::Stuck;
+        }
+        self.node.hit(Place::ReplacedByNoOp);
+        self.node.replace(index, Form::Nothing);
+        Next::Restart
+    }
+
+    fn give_up_if_hopeless(&mut self, index: u64) -> Next {
+        if self.node.failures_without_fault(index) > 2 { Next::Stuck } else { Next::Restart }
+    }
+}

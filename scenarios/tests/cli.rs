@@ -1,0 +1,172 @@
+//! The command line as its users and their scripts meet it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn sim(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scenarios")).args(args).output().expect("the binary runs")
+}
+
+fn check(args: &[&str], status: i32, said: &[&str]) -> Output {
+    let output = sim(args);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let all = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {all}");
+    for word in said {
+        assert!(all.contains(word), "{args:?} does not say {word:?}: {all}");
+    }
+    output
+}
+
+fn json(args: &[&str], status: i32) -> serde_json::Value {
+    let output = check(args, status, &[]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(text.lines().count(), 1, "exactly one object");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds")
+}
+
+/// A seed file of the corpus that carries a tape.
+fn some_seed_file() -> String {
+    let mut paths: Vec<_> =
+        fs::read_dir(corpus()).expect("the corpus").map(|entry| entry.expect("entry").path()).collect();
+    paths.sort();
+    let text = |path: &PathBuf| fs::read_to_string(path).expect("a seed file");
+    paths.iter().map(text).find(|text| text.contains("tape = ")).expect("a file with a tape")
+}
+
+/// Writes a damaged seed file, replays it, and sees that nothing was written beside it.
+fn check_seed_file(text: &str, status: i32, said: &[&str]) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("case.toml");
+    fs::write(&path, text).expect("a temporary file");
+    check(&["replay", path.to_str().expect("UTF-8")], status, said);
+    assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 1, "nothing was written");
+    assert_eq!(fs::read_to_string(&path).expect("still there"), text);
+}
+
+#[test]
+fn unknown_names_are_usage_errors_that_list_the_known_ones() {
+    check(&["sweep", "--scenario", "nope"], 2, &["nope", "single", "reject"]);
+    check(&["sweep", "--subject", "nope"], 2, &["nope", "hardened", "as-merged"]);
+    check(&["sweep", "--profile", "nope"], 2, &["nope", "posix", "ext4-ordered"]);
+    check(&["sweep", "--format", "nope"], 2, &["nope", "text", "json"]);
+    check(&["sweep", "--lie", "nope"], 2, &["nope", "skip-file-sync"]);
+    check(&["sweep", "--nope"], 2, &["--nope"]);
+    check(&["nope"], 2, &["nope"]);
+    check(&["sweep", "--seeds", "5..5"], 2, &["A..B"]);
+    check(&["sweep", "--shard", "3/2"], 2, &["K/N"]);
+    check(&["sweep", "--time-limit", "0s"], 2, &["90s"]);
+    check(&["sweep", "--jobs", "0"], 2, &["0"]);
+    check(&["replay", "no-such-file.toml"], 2, &["no-such-file.toml", "seed"]);
+    check(&["seeds", "--dir", "no-such-directory"], 2, &["no-such-directory"]);
+}
+
+#[test]
+fn a_clean_sweep_prints_one_object_and_exits_0() {
+    let report = json(&["sweep", "--count", "40", "--format", "json"], 0);
+    assert_eq!(report["command"], "sweep");
+    assert_eq!(report["violations"], 0);
+    assert_eq!(report["partial"], false);
+    let scenarios = report["scenarios"].as_array().expect("a list");
+    assert_eq!(scenarios.len(), 2);
+    assert_eq!(scenarios[0]["seeds"], 40);
+    assert!(scenarios[0]["probes"]["outcome/applied"].as_u64().expect("a count") > 0);
+}
+
+#[test]
+fn a_red_sweep_exits_1_and_its_reproduce_line_shows_the_same_violation_twice() {
+    let args =
+        ["sweep", "--scenario", "single", "--subject", "as-merged", "--count", "60", "--format", "json"];
+    let report = json(&args, 1);
+    let findings = report["scenarios"][0]["findings"].as_array().expect("a list");
+    assert!(!findings.is_empty());
+    for finding in findings {
+        let line = finding["reproduce"].as_str().expect("a line");
+        let args: Vec<&str> = line.strip_prefix("cargo sim ").expect("a command").split(' ').collect();
+        let fingerprint = finding["fingerprint"].as_str().expect("a name");
+        let once = check(&args, 1, &[fingerprint]);
+        let again = check(&args, 1, &[fingerprint]);
+        assert_eq!(once.stdout, again.stdout);
+    }
+}
+
+#[test]
+fn shards_share_the_seeds_without_gap_or_overlap() {
+    let digest = |shard: &str| {
+        let args = ["sweep", "--scenario", "single", "--count", "31", "--format", "json", "--shard", shard];
+        let report = json(&args, 0);
+        let row = &report["scenarios"][0];
+        let digest = u64::from_str_radix(row["trace_digest"].as_str().expect("hex"), 16).expect("hex");
+        (row["seeds"].as_u64().expect("a count"), digest)
+    };
+    let parts = ["1/3", "2/3", "3/3"].map(digest);
+    let whole = digest("1/1");
+    assert_eq!(parts.iter().map(|part| part.0).sum::<u64>(), whole.0);
+    assert_eq!(parts.iter().fold(0_u64, |sum, part| sum.wrapping_add(part.1)), whole.1);
+}
+
+#[test]
+fn a_time_limit_ends_a_sweep_early_and_says_so() {
+    let report = json(&["sweep", "--count", "100000000", "--time-limit", "1s", "--format", "json"], 0);
+    assert_eq!(report["partial"], true);
+}
+
+#[test]
+fn a_truncated_seed_file_is_refused() {
+    let text = some_seed_file();
+    check_seed_file(&text[..text.len() / 2], 3, &["case.toml", "not a whole seed file"]);
+}
+
+#[test]
+fn a_seed_file_of_another_version_is_refused() {
+    let text = some_seed_file().replace("version = 1", "version = 9");
+    check_seed_file(&text, 3, &["version 9"]);
+    check_seed_file(&format!("{text}\nnew_field = 1\n"), 3, &["version 9"]);
+}
+
+#[test]
+fn a_tape_that_no_longer_fits_names_its_first_mismatch() {
+    let text = some_seed_file();
+    let other_site = text.replacen("weather.faults ", "weather.other ", 1);
+    assert_ne!(other_site, text);
+    check_seed_file(&other_site, 3, &["weather.other", "weather.faults"]);
+    let other_bound = text.replacen("log.length ", "log.length 0/99\nlog.length ", 1);
+    check_seed_file(&other_bound, 3, &["log.length", "99"]);
+    let unknown_subject = text.replace("as-merged", "as-dreamt");
+    check_seed_file(&unknown_subject, 3, &["as-dreamt", "hardened"]);
+    let no_number = text.replacen("log.length ", "log.length x", 1);
+    check_seed_file(&no_number, 3, &["line"]);
+}
+
+#[test]
+fn a_saved_run_is_a_seed_file_that_replays() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("kept.toml");
+    let path = path.to_str().expect("UTF-8");
+    check(
+        &["replay", "3", "--save", path, "--shows", "what a clean run looks like"],
+        0,
+        &["entries applied"],
+    );
+    check(&["replay", path], 0, &["entries applied"]);
+    check(&["seeds", "--dir", dir.path().to_str().expect("UTF-8")], 0, &["kept", "as expected"]);
+    check(
+        &["replay", "3", "--save", "/no/such/place.toml", "--shows", "nothing"],
+        3,
+        &["/no/such/place.toml"],
+    );
+}
+
+#[test]
+fn the_corpus_is_listed_with_the_state_of_its_files() {
+    let dir = corpus();
+    let dir = dir.to_str().expect("UTF-8");
+    check(&["seeds", "--dir", dir], 0, &["as expected", "expects"]);
+    let report = json(&["seeds", "--dir", dir, "--format", "json"], 0);
+    assert!(report["seeds"].as_array().is_some_and(|seeds| !seeds.is_empty()));
+}

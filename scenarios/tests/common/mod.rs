@@ -1,0 +1,19 @@
+//! What several test files share.
+
+use std::sync::atomic::AtomicBool;
+
+use scenarios::run::{Range, Tally, sweep};
+use scenarios::subject::Subject;
+use scenarios::world::{Scenario, Setup};
+use sim::{Lies, Profile};
+
+/// An honest disk under the default profile.
+pub(crate) fn setup(scenario: Scenario, subject: Subject) -> Setup {
+    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::default() }
+}
+
+/// Runs seeds `first..end` on so many threads.
+pub(crate) fn sweep_range(setup: Setup, first: u64, end: u64, jobs: usize) -> Tally {
+    let range = Range { first, end, shard: (1, 1) };
+    sweep(setup, range, jobs, &AtomicBool::new(false), &|_| {}).expect("the harness itself does not fail")
+}

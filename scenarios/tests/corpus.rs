@@ -1,0 +1,31 @@
+//! Every finding ever made is still found, and what was fixed stays fixed.
+
+use std::path::Path;
+
+use scenarios::seeds::{Case, Recheck};
+
+fn corpus() -> Vec<Case> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
+    Case::read_all(&dir).expect("every file of the corpus can be read")
+}
+
+#[test]
+fn every_seed_file_shows_what_it_was_kept_for() {
+    let mut differing = Vec::new();
+    let cases = corpus();
+    assert!(!cases.is_empty(), "the corpus is never empty");
+    for case in cases {
+        match case.recheck() {
+            Ok(Recheck::AsExpected) => {}
+            other => differing.push(format!("{}: {other:?}", case.name)),
+        }
+    }
+    assert!(differing.is_empty(), "{differing:#?}");
+}
+
+#[test]
+fn every_seed_file_says_what_it_shows() {
+    for case in corpus() {
+        assert!(case.file.shows.len() > 20, "{} says nothing", case.name);
+    }
+}

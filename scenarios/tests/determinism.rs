@@ -1,0 +1,61 @@
+//! The same seed, the same trace: run twice, on one thread or two, in debug and in release.
+
+mod common;
+
+use common::{setup, sweep_range};
+use scenarios::run::{Source, run};
+use scenarios::subject::Subject;
+use scenarios::world::Scenario;
+
+#[test]
+fn a_seed_run_twice_has_one_trace() {
+    for scenario in Scenario::ALL {
+        for subject in Subject::ALL {
+            for seed in 0..40 {
+                let once =
+                    run(setup(scenario, subject), Source::Seed(seed), true).expect("a seed always fits");
+                let again =
+                    run(setup(scenario, subject), Source::Seed(seed), true).expect("a seed always fits");
+                assert_eq!(once.trace_hash, again.trace_hash, "{scenario} {subject} {seed}");
+                assert_eq!(once.lines, again.lines, "{scenario} {subject} {seed}");
+                assert_eq!(once.tape, again.tape, "{scenario} {subject} {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recorded_tape_replays_to_the_same_trace() {
+    for scenario in Scenario::ALL {
+        for seed in 0..20 {
+            let setup = setup(scenario, Subject::Hardened);
+            let once = run(setup, Source::Seed(seed), false).expect("a seed always fits");
+            let again = run(setup, Source::Tape(once.tape.clone()), false).expect("its own tape fits");
+            assert_eq!(once.trace_hash, again.trace_hash, "{scenario} {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let setup = setup(Scenario::Single, Subject::AsMerged);
+    let one = sweep_range(setup, 0, 100, 1);
+    let two = sweep_range(setup, 0, 100, 2);
+    assert_eq!(one.trace_digest, two.trace_digest);
+    assert_eq!(one.findings, two.findings);
+}
+
+/// Both the debug and the release build check these numbers, so they are equal to each other, and to yesterday's.
+/// A change of a world, of the disk or of the applier's calls changes them; nothing else may.
+#[test]
+fn digests_are_those_of_every_build() {
+    let digest =
+        |scenario, subject| format!("{:016x}", sweep_range(setup(scenario, subject), 0, 100, 2).trace_digest);
+    let found = [
+        digest(Scenario::Single, Subject::Hardened),
+        digest(Scenario::Single, Subject::AsMerged),
+        digest(Scenario::Reject, Subject::Hardened),
+        digest(Scenario::Reject, Subject::AsMerged),
+    ];
+    assert_eq!(found, ["PIN1", "PIN2", "PIN3", "PIN4"]);
+}

@@ -1,0 +1,108 @@
+//! Our applier survives, and what is known to be wrong is found.
+
+mod common;
+
+use common::{setup, sweep_range};
+use scenarios::run::Tally;
+use scenarios::subject::Subject;
+use scenarios::world::{Scenario, Setup};
+use sim::{Lies, Profile};
+
+/// Seeds of one run under `cargo test`, unless `MADSIM_TEST_NUM` says otherwise.
+const SEEDS: u64 = 300;
+
+/// The seeds that the environment asks for, with madsim's own meaning of the variables.
+fn seeds() -> (u64, u64) {
+    let asked = madsim::runtime::Builder::from_env();
+    let count = if asked.count > 1 { asked.count } else { SEEDS };
+    (asked.seed, asked.seed + count)
+}
+
+fn check_clean(setup: Setup) -> Tally {
+    let (first, end) = seeds();
+    let tally = sweep_range(setup, first, end, 2);
+    let found = tally.findings.iter().next();
+    if let Some((fingerprint, found)) = found {
+        panic!(
+            "{fingerprint}: {}\nreproduce: cargo sim replay {} --scenario {} --profile {}",
+            found.evidence,
+            found.first_seed,
+            setup.scenario,
+            setup.profile.name()
+        );
+    }
+    tally
+}
+
+#[test]
+fn the_applier_survives_crashes_and_redelivery() {
+    let tally = check_clean(setup(Scenario::Single, Subject::Hardened));
+    let (first, end) = seeds();
+    if end - first >= SEEDS {
+        assert!(tally.entries >= 8 * tally.seeds, "{} entries in {} seeds", tally.entries, tally.seeds);
+        assert!(tally.crashes >= 3 * tally.seeds, "{} crashes in {} seeds", tally.crashes, tally.seeds);
+    }
+}
+
+#[test]
+fn the_applier_survives_on_an_ordered_journal_too() {
+    let honest = setup(Scenario::Single, Subject::Hardened);
+    check_clean(Setup { profile: Profile::Ext4Ordered, ..honest });
+}
+
+#[test]
+fn every_rejection_is_pure_in_every_state() {
+    check_clean(setup(Scenario::Reject, Subject::Hardened));
+}
+
+fn fingerprints(tally: &Tally) -> Vec<&str> {
+    tally.findings.keys().map(String::as_str).collect()
+}
+
+fn check_finds(tally: &Tally, prefix: &str, kind: &str) {
+    let found = fingerprints(tally);
+    let hit = found.iter().any(|print| print.starts_with(prefix) && print.ends_with(kind));
+    assert!(hit, "{prefix}...{kind} is not among {found:#?}");
+}
+
+#[test]
+fn known_defects_of_the_reference_are_found() {
+    let tally = sweep_range(setup(Scenario::Single, Subject::AsMerged), 0, 2_000, 2);
+    // A bootstrap that is delivered again after a rotation.
+    check_finds(&tally, "legitimate-log-never-halts/redelivery", "already-bootstrapped/bootstrap");
+    // A row of a batch that is refused after the keys were installed.
+    check_finds(&tally, "rejection-is-pure/epoch-rollback: memory-and-disk", "/bootstrap");
+    // A key that stays in memory after a refusal.
+    check_finds(&tally, "rejection-is-pure/not-bootstrapped: memory", "/rotation");
+    // An older registration that is delivered again after a newer one.
+    check_finds(&tally, "legitimate-log-never-halts/redelivery-kept: epoch-rollback", "/registration");
+}
+
+fn check_lie_is_caught(lies: Lies, expected: &[&str]) {
+    let honest = setup(Scenario::Single, Subject::Hardened);
+    let tally = sweep_range(Setup { lies, ..honest }, 0, 1_000, 2);
+    let found = fingerprints(&tally);
+    for invariant in expected {
+        let hit = found.iter().any(|print| print.starts_with(invariant));
+        assert!(hit, "{invariant} is not among {found:#?}");
+    }
+}
+
+#[test]
+fn a_disk_that_skips_file_syncs_is_caught() {
+    check_lie_is_caught(
+        Lies { skip_file_sync: true, ..Lies::default() },
+        &["start-succeeds/sidecar-damaged"],
+    );
+}
+
+#[test]
+fn a_disk_that_skips_directory_syncs_is_caught() {
+    check_lie_is_caught(Lies { skip_dir_sync: true, ..Lies::default() }, &["start-succeeds/"]);
+}
+
+#[test]
+fn a_disk_whose_rename_is_not_atomic_is_caught() {
+    let lies = Lies { rename_not_atomic: true, ..Lies::default() };
+    check_lie_is_caught(lies, &["start-succeeds/sidecar-missing"]);
+}

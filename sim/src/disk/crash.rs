@@ -1,0 +1,404 @@
+//! What survives a crash: [`crash`] takes the durable tree and the pending operations and gives the tree that a power
+//! loss leaves. Everything that a reader may want to know about it is in this file.
+//!
+//! Each pending operation is given a fate by a draw, where 0 always means that it survives whole:
+//!
+//! - **names** (create, mkdir, rename, unlink): kept or dropped. Kept ones act in program order. A rename is one
+//!   effect, also when the creation of the name it starts from was dropped.
+//! - **set length**: kept or dropped.
+//! - **write**: kept, dropped, or torn so that each 512-byte sector is old or new. What a write does to the *length* is
+//!   drawn apart from its data: a write past the end may leave the length with zeros in it, or data without the length.
+//!
+//! Names are decided first. Data is then decided only for files that a name still leads to, since nobody can look at
+//! the others. Draws are made in a canonical order (names in program order, then data by inode, offset, program order)
+//! and not in that of arrival, because a database may write its pages in the order of a hash map. What was kept is
+//! carried out in program order.
+//!
+//! [`Profile::Ext4Ordered`] takes states away. Names survive as a prefix of the program. Data that was appended
+//! survives as a prefix too, and the length ends with it; a dropped change of length ends it as well. A surviving rename
+//! over an existing name brings with it whatever had been done to the renamed file.
+//!
+//! Not modelled: sectors that tear inside, bits that rot, writes that land elsewhere, and data that returns from a block
+//! once freed, except as "stale" bytes under `garble`.
+
+use super::{
+    image::Image,
+    op::{InodeId, Pending},
+    profile::Profile,
+    tree::{ROOT, Tree},
+};
+use crate::{choices::Choices, site::Site};
+
+/// Bytes per sector: a sector is old or new, never a mixture.
+pub const SECTOR: u64 = 512;
+
+const NAME: Site = Site::new("disk.fate.name");
+const JOURNAL: Site = Site::new("disk.fate.journal");
+const SET_LEN: Site = Site::new("disk.fate.set_len");
+const WRITE: Site = Site::new("disk.fate.write");
+const TORN_SECTOR: Site = Site::new("disk.fate.sector");
+const LENGTH: Site = Site::new("disk.fate.length");
+const GARBAGE: Site = Site::new("disk.fate.garbage");
+
+/// How many patterns garbage can have.
+const GARBAGE_PATTERNS: u64 = 16;
+/// What a block held before it became part of a file.
+const STALE: u8 = 0xA5;
+
+/// What became of one pending operation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fate {
+    /// It survived whole.
+    Kept,
+    /// Nothing of it survived.
+    Dropped,
+    /// It was about the data of a file that no name leads to any more.
+    Unreachable,
+    /// Something else became of a write.
+    Torn {
+        /// Bit `n` is set if the `n`-th sector of the write is new; sectors from the 64th on are not shown.
+        new: u64,
+        /// How many bytes of length the file owes to this write: its end if the length survived, 0 if it did not.
+        reach: u64,
+    },
+}
+
+/// What a power loss leaves.
+pub(crate) struct Survivor {
+    pub(crate) tree: Tree,
+    /// One fate for each pending operation, in program order.
+    pub(crate) fates: Vec<Fate>,
+}
+
+/// Decides what survives: the one crash function.
+///
+/// With a seeded source it yields one tree, under [`crate::Exhaustive`] every legal one. `garble` makes it harsher: a
+/// torn sector may then also be garbage or, past the old end, stale bytes.
+pub(crate) fn crash(
+    durable: &Tree,
+    pending: &[Pending],
+    profile: Profile,
+    garble: bool,
+    choices: &mut Choices,
+) -> Survivor {
+    let mut tree = durable.clone();
+    let mut fates = vec![Fate::Kept; pending.len()];
+    decide_names(pending, profile, choices, &mut fates);
+    for (op, fate) in pending.iter().zip(&fates) {
+        if op.dir().is_some() && *fate == Fate::Kept {
+            tree.apply(op);
+        }
+    }
+    let mut reachable = vec![ROOT];
+    tree.reach(&mut reachable);
+    tree.retain(&reachable);
+
+    let mut data: Vec<DataOp> = pending.iter().enumerate().filter_map(DataOp::new).collect();
+    data.sort_unstable_by_key(|op| (op.inode, op.at));
+    for ops in data.chunk_by_mut(|one, other| one.inode == other.inode) {
+        match tree.file_mut(ops[0].inode) {
+            Some(image) => {
+                let forced =
+                    if profile == Profile::Posix { 0 } else { forced_before(ops[0].inode, pending, &fates) };
+                note_known_lengths(image.len(), ops, pending, profile);
+                draw_data(ops, forced, pending, profile, garble, choices);
+                apply_data(image, ops, pending, profile, &mut fates);
+            }
+            None => ops.iter().for_each(|op| fates[op.at] = Fate::Unreachable),
+        }
+    }
+    Survivor { tree, fates }
+}
+
+fn decide_names(pending: &[Pending], profile: Profile, choices: &mut Choices, fates: &mut [Fate]) {
+    let names = || (0..pending.len()).filter(|at| pending[*at].dir().is_some());
+    match profile {
+        Profile::Posix => {
+            for at in names() {
+                fates[at] = kept_or_dropped(choices.draw(NAME, 2));
+            }
+        }
+        Profile::Ext4Ordered => {
+            let count = names().count() as u64;
+            let lost = choices.draw(JOURNAL, count + 1) as usize;
+            names().skip(count as usize - lost).for_each(|at| fates[at] = Fate::Dropped);
+        }
+    }
+}
+
+fn kept_or_dropped(drawn: u64) -> Fate {
+    if drawn == 0 { Fate::Kept } else { Fate::Dropped }
+}
+
+/// A pending write or change of length on its way to a fate.
+struct DataOp {
+    inode: InodeId,
+    /// Where a write begins, or the length to be set; it orders the draws.
+    offset: u64,
+    /// Position in the program.
+    at: usize,
+    /// See [`note_known_lengths`].
+    known: u64,
+    plan: Plan,
+}
+
+/// What was drawn for a data operation.
+#[derive(Default)]
+struct Plan {
+    /// What became of the bytes that this write put over others, and under `posix` of those that it appended.
+    data: Data,
+    /// Where those bytes end, and data begins that is new as far as `reach` goes. Only ext4 has such data.
+    fresh_from: u64,
+    /// The length that the file owes to this write, 0 if none.
+    reach: u64,
+    /// Whether the write had to extend the file.
+    extends: bool,
+    /// Under ext4, whether part of the appended data was lost, which ends what the file can grow by.
+    cut: bool,
+}
+
+#[derive(Default)]
+enum Data {
+    #[default]
+    New,
+    Old,
+    /// One per sector touched.
+    Torn(Vec<Sector>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sector {
+    New,
+    Old,
+    Garbage(u64),
+    Stale,
+}
+
+impl DataOp {
+    fn new((at, op): (usize, &Pending)) -> Option<Self> {
+        let (inode, offset) = match op {
+            Pending::Write { inode, offset, .. } => (*inode, *offset),
+            Pending::SetLen { inode, len } => (*inode, *len),
+            _ => return None,
+        };
+        Some(Self { inode, offset, at, known: 0, plan: Plan::default() })
+    }
+}
+
+/// The position in the program before which all data of this file was forced out, because a rename of it over an
+/// existing name survived (ext4's `auto_da_alloc`).
+pub(crate) fn forced_before(file: InodeId, pending: &[Pending], fates: &[Fate]) -> usize {
+    let replaces =
+        |op: &Pending| matches!(op, Pending::Rename { inode, replaced: Some(_), .. } if *inode == file);
+    (0..pending.len()).rev().find(|at| fates[*at] == Fate::Kept && replaces(&pending[*at])).unwrap_or(0)
+}
+
+/// Notes for each operation, given in program order, the length that the file is known to have had before it: a write
+/// beyond that has to extend the file.
+///
+/// Under `posix` this is the least that it can have been, whatever became of earlier operations; under ext4, where
+/// lengths survive in order, what it was when the program ran. Neither depends on other fates, so that the bounds of
+/// the draws do not either.
+fn note_known_lengths(durable: u64, ops: &mut [DataOp], pending: &[Pending], profile: Profile) {
+    let mut length = durable;
+    for op in ops {
+        op.known = length;
+        length = match (&pending[op.at], profile) {
+            (Pending::SetLen { len, .. }, Profile::Posix) => length.min(*len),
+            (Pending::SetLen { len, .. }, Profile::Ext4Ordered) => *len,
+            (Pending::Write { data, .. }, Profile::Ext4Ordered) => length.max(op.offset + data.len() as u64),
+            _ => length,
+        };
+    }
+}
+
+/// Draws the plans of one file's operations in canonical order, and leaves them in program order again.
+fn draw_data(
+    ops: &mut [DataOp],
+    forced: usize,
+    pending: &[Pending],
+    profile: Profile,
+    garble: bool,
+    choices: &mut Choices,
+) {
+    ops.sort_unstable_by_key(|op| (op.offset, op.at));
+    for op in ops.iter_mut() {
+        op.plan = match &pending[op.at] {
+            Pending::Write { data, .. } if op.at < forced => Plan::whole(op.offset + data.len() as u64),
+            Pending::Write { data, .. } => draw_write(op, data.len() as u64, profile, garble, choices),
+            _ if op.at < forced || choices.draw(SET_LEN, 2) == 0 => Plan::default(),
+            _ => Plan { data: Data::Old, ..Plan::default() },
+        };
+    }
+    ops.sort_unstable_by_key(|op| op.at);
+}
+
+impl Plan {
+    fn whole(end: u64) -> Self {
+        Self { fresh_from: end, reach: end, extends: true, ..Self::default() }
+    }
+}
+
+fn draw_write(op: &DataOp, len: u64, profile: Profile, garble: bool, choices: &mut Choices) -> Plan {
+    let (offset, end) = (op.offset, op.offset + len);
+    // Appended data has fates of its own only where it may be lost without the length.
+    let fresh_from = match profile {
+        Profile::Posix => end,
+        Profile::Ext4Ordered => op.known.clamp(offset, end),
+    };
+    let data = draw_sectors(offset, fresh_from, op.known, garble, choices);
+    let mut plan = Plan { data, fresh_from, reach: 0, extends: end > op.known, cut: false };
+    if plan.extends {
+        let start = op.known.max(offset);
+        let inner = (end - 1) / SECTOR - start / SECTOR;
+        let boundary = |nth: u64| (start / SECTOR + nth) * SECTOR;
+        plan.reach = match profile {
+            Profile::Posix => match choices.draw(LENGTH, inner + 2) {
+                0 => end,
+                1 => 0,
+                more => boundary(more - 1),
+            },
+            // So many of the last sectors are lost.
+            Profile::Ext4Ordered => match choices.draw(LENGTH, inner + 2) {
+                0 => end,
+                lost if lost <= inner => boundary(inner + 1 - lost),
+                _ => 0,
+            },
+        };
+        plan.cut = plan.reach < end;
+    }
+    plan
+}
+
+/// Draws what became of the bytes from `offset` to `end`.
+fn draw_sectors(offset: u64, end: u64, known: u64, garble: bool, choices: &mut Choices) -> Data {
+    if offset == end {
+        return Data::New;
+    }
+    let sectors = offset / SECTOR..end.div_ceil(SECTOR);
+    // A sector alone is old or new, which is kept or dropped: it takes garbage to tear it.
+    let can_tear = garble || sectors.end - sectors.start > 1;
+    match choices.draw(WRITE, if can_tear { 3 } else { 2 }) {
+        0 => Data::New,
+        1 => Data::Old,
+        _ => {
+            Data::Torn(sectors.map(|sector| draw_sector(sector * SECTOR >= known, garble, choices)).collect())
+        }
+    }
+}
+
+fn draw_sector(past_end: bool, garble: bool, choices: &mut Choices) -> Sector {
+    let bound = match (garble, past_end) {
+        (false, _) => 2,
+        (true, false) => 3,
+        (true, true) => 4,
+    };
+    match choices.draw(TORN_SECTOR, bound) {
+        0 => Sector::New,
+        1 => Sector::Old,
+        2 => Sector::Garbage(choices.draw(GARBAGE, GARBAGE_PATTERNS)),
+        _ => Sector::Stale,
+    }
+}
+
+/// Carries out what was drawn for one file.
+///
+/// Between two surviving changes of length the writes first extend the file, then put their data into it in program
+/// order: data is only lost past the length that all of them together have left. So writes that do not overlap give
+/// the same file in whatever order they arrived.
+fn apply_data(
+    image: &mut Image,
+    ops: &mut [DataOp],
+    pending: &[Pending],
+    profile: Profile,
+    fates: &mut [Fate],
+) {
+    // Under ext4 lengths survive in order: once a change of length was lost, no later append takes effect.
+    let mut growth_ended = false;
+    let starts_anew =
+        |op: &DataOp| matches!((&pending[op.at], &op.plan.data), (Pending::SetLen { .. }, Data::New));
+    for segment in ops.chunk_by_mut(|_, next| !starts_anew(next)) {
+        for op in segment.iter_mut() {
+            let survives = match &pending[op.at] {
+                Pending::SetLen { len, .. } if starts_anew(op) => {
+                    image.set_len(*len);
+                    growth_ended = false;
+                    true
+                }
+                Pending::Write { .. } => {
+                    op.plan.reach = if growth_ended { 0 } else { op.plan.reach };
+                    image.set_len(image.len().max(op.plan.reach));
+                    !op.plan.cut
+                }
+                _ => {
+                    fates[op.at] = Fate::Dropped;
+                    false
+                }
+            };
+            growth_ended |= !survives && profile == Profile::Ext4Ordered;
+        }
+        for op in segment {
+            if let Pending::Write { offset, data, .. } = &pending[op.at] {
+                apply_write(image, *offset, data, &op.plan);
+                fates[op.at] = op.plan.fate(*offset, offset + data.len() as u64);
+            }
+        }
+    }
+}
+
+/// Puts the data of a write into a file that already has its length.
+fn apply_write(image: &mut Image, offset: u64, data: &[u8], plan: &Plan) {
+    let part = |from: u64, to: u64| &data[(from - offset) as usize..(to - offset) as usize];
+    match &plan.data {
+        Data::New => overlay(image, offset, part(offset, plan.fresh_from)),
+        Data::Old => {}
+        Data::Torn(sectors) => {
+            let mut at = offset;
+            for sector in sectors {
+                let next = ((at / SECTOR + 1) * SECTOR).min(plan.fresh_from);
+                match sector {
+                    Sector::New => overlay(image, at, part(at, next)),
+                    Sector::Old => {}
+                    Sector::Garbage(pattern) => overlay(image, at, &garbage(*pattern, (next - at) as usize)),
+                    Sector::Stale => overlay(image, at, &vec![STALE; (next - at) as usize]),
+                }
+                at = next;
+            }
+        }
+    }
+    if plan.reach > plan.fresh_from {
+        overlay(image, plan.fresh_from, part(plan.fresh_from, plan.reach));
+    }
+}
+
+/// Writes what lies within the file; bytes past a length that did not survive are lost.
+fn overlay(image: &mut Image, offset: u64, data: &[u8]) {
+    let room = image.len().saturating_sub(offset).min(data.len() as u64);
+    image.write(offset, &data[..room as usize]);
+}
+
+/// Bytes that are neither old nor new, the same for the same pattern.
+fn garbage(pattern: u64, len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(167).wrapping_add(pattern * 29 + 13) >> 1) as u8 | 1).collect()
+}
+
+impl Plan {
+    fn fate(&self, offset: u64, end: u64) -> Fate {
+        let reach = self.reach;
+        let length_kept = !self.extends || reach == end;
+        match &self.data {
+            Data::New if length_kept => return Fate::Kept,
+            Data::New if self.fresh_from == offset && reach == 0 => return Fate::Dropped,
+            Data::Old if reach == 0 => return Fate::Dropped,
+            _ => {}
+        }
+        let is_new = |nth: u64| match &self.data {
+            Data::New => true,
+            Data::Old => (offset / SECTOR + nth) * SECTOR >= self.fresh_from,
+            Data::Torn(sectors) => sectors.get(nth as usize).is_none_or(|sector| *sector == Sector::New),
+        };
+        let touched = end.div_ceil(SECTOR) - offset / SECTOR;
+        let new = (0..touched.min(64)).filter(|nth| is_new(*nth)).fold(0, |mask, nth| mask | 1 << nth);
+        Fate::Torn { new, reach }
+    }
+}

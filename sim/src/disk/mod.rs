@@ -1,0 +1,291 @@
+//! The simulated disk: a handle, its observers, and the endings of a life.
+
+mod crash;
+pub mod errno;
+mod fault;
+mod image;
+mod mount;
+mod needles;
+mod op;
+mod profile;
+mod report;
+mod snapshot;
+mod state;
+mod tree;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use self::{
+    crash::crash,
+    fault::FaultPlan,
+    image::Image,
+    needles::Needles,
+    snapshot::live_inodes,
+    state::{Film, State},
+};
+pub use self::{
+    crash::{Fate, SECTOR},
+    fault::{Errno, Fault},
+    mount::{File, Mount},
+    needles::Leak,
+    op::{InodeId, OpInfo, OpKind, Pending},
+    profile::{Lies, Profile, UnknownProfile},
+    report::CrashReport,
+    snapshot::Snapshot,
+};
+use crate::{choices::Choices, trace::Trace};
+
+/// A simulated disk. Clones are the same disk; [`Disk::fork`] makes another one.
+///
+/// Programs work on it through a [`Mount`]; the methods here belong to the world around them. Observers count no calls,
+/// meet no faults and answer whatever state the disk is in.
+#[derive(Clone)]
+pub struct Disk {
+    shared: Arc<Mutex<State>>,
+}
+
+/// The disk as it was just before a mutating call.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The call that came next.
+    pub op: OpInfo,
+    /// An independent copy of the disk before it.
+    pub disk: Disk,
+}
+
+fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A caller that panicked while it held the lock must not take down those that look at the disk afterwards.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Disk {
+    /// An empty disk that keeps its promises and has its own trace.
+    pub fn new(profile: Profile) -> Self {
+        Self::with(profile, Lies::default(), Trace::hashing())
+    }
+
+    /// An empty disk: a root directory, durable, and nothing pending.
+    pub fn with(profile: Profile, lies: Lies, trace: Trace) -> Self {
+        Self::from_state(State::new(profile, lies, trace))
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    /// An independent disk with the same content, pending operations, counts, armed faults and trace so far. Pages are
+    /// shared until one of the two writes. Mounts stay with the original, checkpoints too.
+    pub fn fork(&self) -> Self {
+        let state = lock(&self.shared).clone();
+        Self::from_state(State { trace: state.trace.fork(), ..state })
+    }
+
+    /// A mount for the current life. On a dead disk every call through it fails, until the life is ended by
+    /// [`Disk::process_crash`] or [`Disk::power_loss`]; then another mount is needed.
+    pub fn mount(&self) -> Mount {
+        Mount { shared: self.shared.clone(), life: lock(&self.shared).life }
+    }
+
+    /// How adversarial crashes are.
+    pub fn profile(&self) -> Profile {
+        lock(&self.shared).profile
+    }
+
+    /// Makes crashes harsher than the profile, or not: torn sectors may then be garbage or stale.
+    pub fn set_garble(&self, garble: bool) {
+        lock(&self.shared).garble = garble;
+    }
+
+    /// The trace that mutating calls, faults and crashes are recorded in.
+    pub fn trace(&self) -> Trace {
+        lock(&self.shared).trace.clone()
+    }
+
+    /// Records into another trace from now on.
+    pub fn set_trace(&self, trace: Trace) {
+        lock(&self.shared).trace = trace;
+    }
+}
+
+/// Faults of the current life.
+impl Disk {
+    /// Adds a fault to the plan of this life.
+    pub fn arm(&self, fault: Fault) {
+        lock(&self.shared).plan.arm(fault);
+    }
+
+    /// Forgets all faults that have not yet happened.
+    pub fn disarm(&self) {
+        lock(&self.shared).plan.disarm();
+    }
+
+    /// Ends the work of this life at once, without saying how: every call from now on fails. What becomes of pending
+    /// operations is decided by the ending that follows.
+    pub fn kill(&self) {
+        let mut state = lock(&self.shared);
+        state.plan.dead = true;
+        state.life += 1;
+        state.trace.record("kill", [state.mutations, 0, 0], String::new);
+    }
+
+    /// Whether the disk has died, so that its life must be ended before the next one.
+    pub fn is_dead(&self) -> bool {
+        lock(&self.shared).plan.dead
+    }
+
+    /// The call before which the disk died by [`Fault::DieAtMutation`] in this life.
+    pub fn died_at(&self) -> Option<OpInfo> {
+        lock(&self.shared).plan.died_at.clone()
+    }
+
+    /// The last call that met an armed error in this life, and the error.
+    pub fn last_fault(&self) -> Option<(OpInfo, Errno)> {
+        lock(&self.shared).plan.last_fault.clone()
+    }
+
+    /// The same, and forgets it, so that the next one can be told apart.
+    pub fn take_fault(&self) -> Option<(OpInfo, Errno)> {
+        lock(&self.shared).plan.last_fault.take()
+    }
+
+    /// Whether a sync met an armed error in this life.
+    pub fn sync_failed(&self) -> bool {
+        lock(&self.shared).plan.sync_failed
+    }
+}
+
+/// The endings of a life. Both invalidate every mount and clear the dead flag, armed faults and what is known of past
+/// ones.
+impl Disk {
+    /// The process dies, the page cache lives on: pending operations stay, and reads go on to see them.
+    pub fn process_crash(&self) {
+        let mut state = lock(&self.shared);
+        let state = &mut *state;
+        state.life += 1;
+        state.plan = FaultPlan::default();
+        // Nobody has a file open any more, so what no name can lead to again is gone.
+        let live = live_inodes(&state.durable, &state.pending);
+        state.durable.retain(&live);
+        state.view.retain(&live);
+        state.pending.retain(|op| op.data_of().is_none_or(|file| live.contains(&file)));
+        state.trace.record("process_crash", [state.pending.len() as u64, 0, 0], String::new);
+    }
+
+    /// The power fails: each pending operation is given its fate, and what survives is durable.
+    ///
+    /// Inodes are renumbered by a walk over the names, so that what the disk does next depends on its content only.
+    pub fn power_loss(&self, choices: &mut Choices) -> CrashReport {
+        let mut state = lock(&self.shared);
+        let state = &mut *state;
+        let mut survivor = crash(&state.durable, &state.pending, state.profile, state.garble, choices);
+        let order = live_inodes(&survivor.tree, &[]);
+        survivor.tree.renumber(&order);
+        state.next_inode = order.len() as u64;
+        state.life += 1;
+        let plan = std::mem::take(&mut state.plan);
+        state.durable = survivor.tree.clone();
+        let report = CrashReport {
+            died_at: plan.died_at,
+            pending: std::mem::take(&mut state.pending),
+            fates: survivor.fates,
+            view: std::mem::replace(&mut state.view, survivor.tree),
+        };
+        let numbers = [report.fates.len() as u64, digest(&report.fates), 0];
+        state.trace.record("power_loss", numbers, || report.to_string());
+        report
+    }
+}
+
+/// Observers.
+impl Disk {
+    /// How many calls were made through mounts, reads and failing ones too. It never goes down.
+    pub fn calls(&self) -> u64 {
+        lock(&self.shared).calls
+    }
+
+    /// How many of them were mutating: create, write, set_len, rename, unlink, mkdir and both syncs, also where they
+    /// failed or had nothing to do. It never goes down.
+    pub fn mutations(&self) -> u64 {
+        lock(&self.shared).mutations
+    }
+
+    /// How many operations are pending.
+    pub fn pending_len(&self) -> usize {
+        lock(&self.shared).pending.len()
+    }
+
+    /// The content of a file as reads see it; `None` if there is no such file.
+    pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
+        let state = lock(&self.shared);
+        state.view.file(state.resolve(path).ok()?).map(Image::to_vec)
+    }
+
+    /// Whether there is a file or directory of this name, as calls see it.
+    pub fn exists(&self, path: &str) -> bool {
+        lock(&self.shared).resolve(path).is_ok()
+    }
+
+    /// The content that matters to crashes, for comparison.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = lock(&self.shared);
+        Snapshot::new(&state.durable, &state.pending)
+    }
+
+    /// Watches for bytes that must not reach this disk, in everything written and every name given from now on. Empty
+    /// needles are ignored.
+    pub fn watch(&self, needles: Vec<Vec<u8>>) {
+        lock(&self.shared).needles = Needles::new(needles);
+    }
+
+    /// The first watched bytes that were written.
+    pub fn leak(&self) -> Option<Leak> {
+        lock(&self.shared).leak.clone()
+    }
+
+    /// Keeps a copy of the disk before each mutating call from now on, or stops. From one run this gives every state
+    /// that a crash of that run could start from.
+    pub fn keep_checkpoints(&self, keep: bool) {
+        lock(&self.shared).film = Film(keep.then(Vec::new));
+    }
+
+    /// The copies kept so far, in program order; they are handed over.
+    pub fn take_checkpoints(&self) -> Vec<Checkpoint> {
+        lock(&self.shared).film.0.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new(Profile::default())
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.shared);
+        f.debug_struct("Disk")
+            .field("profile", &state.profile)
+            .field("life", &state.life)
+            .field("mutations", &state.mutations)
+            .field("pending", &state.pending.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One number over all fates, for the trace.
+fn digest(fates: &[Fate]) -> u64 {
+    fates.iter().fold(0, |digest: u64, fate| {
+        let (kind, new, reach) = match fate {
+            Fate::Kept => (1, 0, 0),
+            Fate::Dropped => (2, 0, 0),
+            Fate::Unreachable => (3, 0, 0),
+            Fate::Torn { new, reach } => (4, *new, *reach),
+        };
+        [kind, new, reach].into_iter().fold(digest, |digest, number: u64| {
+            (digest.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
+    })
+}
