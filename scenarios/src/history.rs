@@ -125,6 +125,8 @@ pub struct Observation {
     pub data: BTreeMap<u64, u64>,
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
+    /// The state after everything that was acknowledged.
+    pub acknowledged: Rc<State>,
     /// States that the sidecar may be in; the first is the acknowledged one.
     pub sidecar_expected: Vec<Rc<State>>,
     /// States that the database may be in; the first is the lowest.

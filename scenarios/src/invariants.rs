@@ -186,11 +186,7 @@ fn legitimate_log_never_halts(history: &History) -> Vec<Broken> {
             Delivered::Failed(error) | Delivered::Halted(error) => error.clone(),
             Delivered::Decided(_) | Delivered::Skipped => return None,
         };
-        // Before its first answer an entry may have been applied in part, so "first" says nothing about a crash.
-        let step = match delivery {
-            Delivery::First => format!("after-a-crash: {why}"),
-            _ => format!("{}: {why}", delivery.name()),
-        };
+        let step = format!("{}: {why}", delivery.name());
         let evidence = format!("entry {index}: expected {expected:?}, got {answer:?}");
         Some(Broken { step, entry: kind.name(), evidence })
     };
@@ -330,15 +326,20 @@ fn replay_converges(history: &History) -> Vec<Broken> {
         if observation.moment == Moment::Started {
             return None;
         }
-        let state = observation.sidecar_expected.first()?;
-        let extra = observation.memory.keys().find(|id| !state.keys.contains_key(id));
-        let sidecar = observation.sidecar.differs_from(state);
-        let step = match (sidecar, extra) {
-            (Some(differs), _) => format!("sidecar-{differs}"),
-            (None, Some(_)) => "memory".to_owned(),
-            (None, None) if observation.rows != state.rows => "rows".to_owned(),
-            (None, None) if observation.data != state.data => "data".to_owned(),
-            (None, None) => return None,
+        let state = &observation.acknowledged;
+        // The sidecar may be one entry ahead, with an entry in flight, and so may the keys in memory.
+        let sidecars = &observation.sidecar_expected;
+        let known = |id: &u32| sidecars.iter().any(|state| state.keys.contains_key(id));
+        let sidecar = match sidecars.iter().any(|state| observation.sidecar.is_of(state)) {
+            true => None,
+            false => observation.sidecar.differs_from(state),
+        };
+        let step = match sidecar {
+            Some(differs) => format!("sidecar-{differs}"),
+            None if !observation.memory.keys().all(known) => "memory".to_owned(),
+            None if observation.rows != state.rows => "rows".to_owned(),
+            None if observation.data != state.data => "data".to_owned(),
+            None => return None,
         };
         let evidence = format!("expected {state:?}, found {observation:?}");
         Some(seen(observation, &step, evidence))

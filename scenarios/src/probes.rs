@@ -108,6 +108,7 @@ pub enum Place {
     FaultEio,
     FaultEnospc,
     FaultFailedSync,
+    FaultKek,
     FaultInStart,
     RetriedInTheSameLife,
     FateDropped,
@@ -115,7 +116,7 @@ pub enum Place {
     CrashInRestore,
 }
 
-const PLACES: [&str; 23] = [
+const PLACES: [&str; 24] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
@@ -134,6 +135,7 @@ const PLACES: [&str; 23] = [
     "fault/eio",
     "fault/enospc",
     "fault/failed-sync",
+    "fault/kek-out-of-reach",
     "fault/in-start",
     "retried-in-the-same-life",
     "fate/dropped",

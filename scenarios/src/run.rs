@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use sim::Probes;
-use sim::Tape;
-use sim::Trace;
-use sim::{Choices, Mismatch};
+use sim::{Choices, Mismatch, Probes, Tape, Trace};
 
 use crate::invariants::{self, Violation};
 use crate::probes;

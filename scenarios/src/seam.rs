@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use applier::ports::{Clock, Files, WriteFile};
+use applier::kek::LocalKek;
+use applier::ports::{Clock, Files, Kek, UnwrapError, WriteFile};
+use applier::secret::Dek;
 use sim::{File, Mount};
 
 /// The simulated files of one life of a node.
@@ -147,6 +149,46 @@ impl redb::StorageBackend for SimBackend {
             self.count();
         }
         Ok(())
+    }
+}
+
+/// A KEK that can be out of reach, as one behind a network is.
+#[derive(Debug)]
+pub struct SimKek {
+    kek: LocalKek,
+    out_of_reach: AtomicBool,
+    refused: AtomicBool,
+}
+
+impl SimKek {
+    /// A KEK within reach.
+    pub fn new(kek: LocalKek) -> SimKek {
+        SimKek { kek, out_of_reach: AtomicBool::new(false), refused: AtomicBool::new(false) }
+    }
+
+    /// The KEK itself, to wrap with.
+    pub fn local(&self) -> &LocalKek {
+        &self.kek
+    }
+
+    /// Puts it out of reach, or back.
+    pub fn set_out_of_reach(&self, out_of_reach: bool) {
+        self.out_of_reach.store(out_of_reach, Ordering::Relaxed);
+    }
+
+    /// Whether someone was refused since the last time this was asked.
+    pub fn take_refusal(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Kek for SimKek {
+    fn unwrap(&self, blob: &[u8]) -> Result<Dek, UnwrapError> {
+        if self.out_of_reach.load(Ordering::Relaxed) {
+            self.refused.store(true, Ordering::Relaxed);
+            return Err(UnwrapError::Unavailable(io::ErrorKind::TimedOut.into()));
+        }
+        self.kek.unwrap(blob)
     }
 }
 

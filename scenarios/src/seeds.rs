@@ -20,8 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sim::{Lies, Profile};
-use sim::{Tape, TapeError};
+use sim::{Lies, Profile, Tape, TapeError};
 
 use crate::run::{Checked, RunError, Source, run};
 use crate::subject::Subject;

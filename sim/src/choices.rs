@@ -1,8 +1,8 @@
 //! The one door for every surprise.
 //!
-//! Whatever may turn out one way or another is drawn from a [`Choices`], which is passed as `&mut`: a signature shows
-//! who may be surprised. Where the answers come from (a seed, a tape, a fuzzer's bytes, an odometer over everything) is
-//! of no concern to those who draw.
+//! Whatever may turn out one way or another is drawn from a [`Choices`], which is passed as `&mut`: a
+//! signature shows who may be surprised. Where the answers come from (a seed, a tape, a fuzzer's bytes, an
+//! odometer over everything) is of no concern to those who draw.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -90,31 +90,33 @@ struct Script {
 impl Choices {
     /// Random answers from a seed.
     ///
-    /// Each site has a ChaCha8 stream of its own (the key is the seed, the stream number the hash of the site's name),
-    /// so that a new site, or one more draw at a site, does not change what other sites see.
+    /// Each site has a ChaCha8 stream of its own (the key is the seed, the stream number the hash of the
+    /// site's name), so that a new site, or one more draw at a site, does not change what other sites see.
     pub fn seeded(seed: u64) -> Self {
         Self::from_source(Source::Seeded(Streams::new(seed)))
     }
 
     /// The answers of a tape, strictly.
     ///
-    /// At the first draw that differs from the tape (another site or bound, or no draw left) the [`Mismatch`] is
-    /// remembered for [`Choices::finish`] and every answer from then on is 0, so that the run ends soon and calmly.
+    /// At the first draw that differs from the tape (another site or bound, or no draw left) the [`Mismatch`]
+    /// is remembered for [`Choices::finish`] and every answer from then on is 0, so that the run ends soon
+    /// and calmly.
     pub fn replayed(tape: Tape) -> Self {
         Self::scripted(tape.0, false)
     }
 
     /// The answers of a tape as far as they fit: what a shrinker uses after it has deleted or lowered draws.
     ///
-    /// Each site takes its own recorded values in order, as long as they are below the bound asked for; otherwise the
-    /// answer is 0. There is no mismatch: [`Choices::tape`] then has what really happened, fit for strict replay.
+    /// Each site takes its own recorded values in order, as long as they are below the bound asked for;
+    /// otherwise the answer is 0. There is no mismatch: [`Choices::tape`] then has what really happened, fit
+    /// for strict replay.
     pub fn replayed_loosely(tape: Tape) -> Self {
         let used = vec![false; tape.0.len()];
         Self::from_source(Source::Loose { draws: tape.0, used })
     }
 
-    /// Answers from a fuzzer's bytes: one byte for a bound up to 256, two up to 65,536, otherwise eight, little-endian,
-    /// modulo the bound. When they are used up, every answer is 0.
+    /// Answers from a fuzzer's bytes: one byte for a bound up to 256, two up to 65,536, otherwise eight,
+    /// little-endian, modulo the bound. When they are used up, every answer is 0.
     pub fn bytes(data: &[u8]) -> Self {
         Self::from_source(Source::Bytes { data: data.to_vec(), used: 0 })
     }
@@ -278,8 +280,8 @@ impl Streams {
 
     #[inline]
     fn draw(&mut self, site: Site, bound: u64) -> u64 {
-        // Draws come in bursts at one site, so the last one is tried first; a scan over a few dozen hashes is quicker
-        // than any cleverness.
+        // Draws come in bursts at one site, so the last one is tried first; a scan over a few dozen hashes is
+        // quicker than any cleverness.
         if self.hashes.get(self.last) != Some(&site.hash()) {
             self.last = match self.hashes.iter().position(|hash| *hash == site.hash()) {
                 Some(index) => index,
@@ -287,7 +289,8 @@ impl Streams {
             };
         }
         let random = self.generators[self.last].next_u64();
-        // Multiply and shift instead of modulo: quicker, and its bias of at most bound / 2^64 is of no account.
+        // Multiply and shift instead of modulo: quicker, and its bias of at most bound / 2^64 is of no
+        // account.
         ((u128::from(random) * u128::from(bound)) >> 64) as u64
     }
 

@@ -7,8 +7,9 @@ use crate::{
 
 /// Walks every combination of answers that a program can be given.
 ///
-/// The first walk gets 0 everywhere; each next one repeats the draws of the one before, with the last draw that can
-/// still grow raised by one and everything after it forgotten. The program must be deterministic given its draws.
+/// The first walk gets 0 everywhere; each next one repeats the draws of the one before, with the last draw
+/// that can still grow raised by one and everything after it forgotten. The program must be deterministic
+/// given its draws.
 ///
 /// ```
 /// use sim::{Exhaustive, Site};
@@ -45,7 +46,8 @@ impl Exhaustive {
         Self::limited(u64::MAX)
     }
 
-    /// A walk that stops after so many combinations; [`Exhaustive::is_complete`] tells whether that was everything.
+    /// A walk that stops after so many combinations; [`Exhaustive::is_complete`] tells whether that was
+    /// everything.
     pub fn limited(limit: u64) -> Self {
         Self { prefix: Vec::new(), stage: Stage::Ready, visited: 0, limit }
     }
@@ -67,8 +69,8 @@ impl Exhaustive {
     /// Takes the choices of a combination back, after the program has drawn all it wants.
     ///
     /// # Errors
-    /// If the program did not repeat the draws that it was to repeat: it is not deterministic. The walk is then over,
-    /// and not complete.
+    /// If the program did not repeat the draws that it was to repeat: it is not deterministic. The walk is
+    /// then over, and not complete.
     pub fn end(&mut self, choices: Choices) -> Result<(), Mismatch> {
         assert!(self.stage == Stage::Lent, "`end` takes what `begin` gave");
         self.stage = Stage::Ready;

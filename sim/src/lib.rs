@@ -1,17 +1,19 @@
-//! The simulated world of a deterministic test harness: decisions, a disk that can crash, and a record of what happened.
+//! The simulated world of a deterministic test harness: decisions, a disk that can crash, and a record of
+//! what happened.
 //!
-//! - [`Choices`] is the one door for every surprise. It answers from a seed, a tape, a fuzzer's bytes, or walks all
-//!   answers there are ([`Exhaustive`]); whatever it answers is on its [`Tape`], and 0 always means that nothing bad
-//!   happens.
-//! - [`Disk`] is a disk with a crash model. Programs use it through a [`Mount`] and its [`File`]s. What is done is
-//!   *pending* until it is synced; a power loss decides what becomes of it. What survives a crash is all in
-//!   `disk/crash.rs`; how adversarial that is, a [`Profile`] names.
+//! - [`Choices`] is the one door for every surprise. It answers from a seed, a tape, a fuzzer's bytes, or
+//!   walks all answers there are ([`Exhaustive`]); whatever it answers is on its [`Tape`], and 0 always means
+//!   that nothing bad happens.
+//! - [`Disk`] is a disk with a crash model. Programs use it through a [`Mount`] and its [`File`]s. What is
+//!   done is *pending* until it is synced; a power loss decides what becomes of it. What survives a crash is
+//!   all in `disk/crash.rs`; how adversarial that is, a [`Profile`] names.
 //! - [`Fault`] plans what goes wrong next, [`Lies`] break the disk's promises on purpose.
-//! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places reached.
+//! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places
+//!   reached.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.
 //!
-//! Same tape, same world: nothing in here reads a clock, the environment, a thread's identity or the order of a randomly
-//! hashed map.
+//! Same tape, same world: nothing in here reads a clock, the environment, a thread's identity or the order of
+//! a randomly hashed map.
 //!
 //! # A crash in eight lines
 //!
@@ -42,9 +44,10 @@
 //!
 //! # What is not modelled
 //!
-//! Sectors that tear inside, rotting bits, misdirected writes, short writes, hard links, removing directories, renaming
-//! across directories, several programs with different caches, and the time that an operation takes. A sync that failed
-//! leaves everything pending; the other things that a kernel may do then are not offered yet.
+//! Sectors that tear inside, rotting bits, misdirected writes, short writes, hard links, removing
+//! directories, renaming across directories, several programs with different caches, and the time that an
+//! operation takes. A sync that failed leaves everything pending; the other things that a kernel may do then
+//! are not offered yet.
 
 mod choices;
 mod disk;

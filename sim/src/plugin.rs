@@ -12,12 +12,13 @@ use crate::{
     disk::{CrashReport, Disk},
 };
 
-/// Gives each node a disk that dies with it. Register it with `Runtime::add_simulator::<DiskSim>()` and find it with
-/// `madsim::plugin::simulator::<DiskSim>()`.
+/// Gives each node a disk that dies with it. Register it with `Runtime::add_simulator::<DiskSim>()` and find
+/// it with `madsim::plugin::simulator::<DiskSim>()`.
 ///
-/// When a node is killed, its disk is at once: every call through an old mount fails from then on, so what the node's
-/// futures still do while they are dropped goes nowhere. Fates are decided later, in [`DiskSim::power_loss`], since a
-/// reset cannot draw. madsim resets a node on a kill, not on a restart: kill before restarting.
+/// When a node is killed, its disk is at once: every call through an old mount fails from then on, so what
+/// the node's futures still do while they are dropped goes nowhere. Fates are decided later, in
+/// [`DiskSim::power_loss`], since a reset cannot draw. madsim resets a node on a kill, not on a restart: kill
+/// before restarting.
 #[derive(Debug, Default)]
 pub struct DiskSim {
     disks: Mutex<BTreeMap<NodeId, Disk>>,
@@ -34,8 +35,8 @@ impl DiskSim {
         self.lock().get(&node).cloned()
     }
 
-    /// Ends the life of a killed node's disk with a power loss. `None` if it has no disk or the disk is not dead: then
-    /// nothing is drawn.
+    /// Ends the life of a killed node's disk with a power loss. `None` if it has no disk or the disk is not
+    /// dead: then nothing is drawn.
     pub fn power_loss(&self, node: NodeId, choices: &mut Choices) -> Option<CrashReport> {
         self.disk(node).filter(Disk::is_dead).map(|disk| disk.power_loss(choices))
     }

@@ -2,8 +2,8 @@
 
 /// A place in the code that draws: a name and its hash.
 ///
-/// Names are dotted paths of visible ASCII without spaces (`disk.fate.write`), since a tape's text form puts one draw
-/// on a line and separates its parts by a space.
+/// Names are dotted paths of visible ASCII without spaces (`disk.fate.write`), since a tape's text form puts
+/// one draw on a line and separates its parts by a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Site {
     name: &'static str,
@@ -14,8 +14,8 @@ impl Site {
     /// Makes a site; meant for constants, so that the hash costs nothing at run time.
     ///
     /// # Panics
-    /// On an empty name or one with a byte that is not visible ASCII, or that begins with `#`; in a constant this is a
-    /// compile error.
+    /// On an empty name or one with a byte that is not visible ASCII, or that begins with `#`; in a constant
+    /// this is a compile error.
     pub const fn new(name: &'static str) -> Self {
         let bytes = name.as_bytes();
         assert!(!bytes.is_empty() && bytes[0] != b'#', "a site needs a name that is not a comment");

@@ -21,8 +21,8 @@ impl fmt::Display for Draw {
 
 /// All draws of a run, in the order in which they were made.
 ///
-/// The text form has one draw per line, `site value/bound`; empty lines and lines that begin with `#` are skipped when
-/// read, so that a file can carry a heading.
+/// The text form has one draw per line, `site value/bound`; empty lines and lines that begin with `#` are
+/// skipped when read, so that a file can carry a heading.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Tape(pub Vec<Draw>);
 

@@ -6,9 +6,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A shared record of what happened. Clones write into the same record.
 ///
-/// The hash covers kinds and numbers only, never text or file contents, and is the same in debug and release builds and
-/// on every platform. Two runs with equal tapes have equal hashes; where they do not, something was decided behind the
-/// back of [`crate::Choices`].
+/// The hash covers kinds and numbers only, never text or file contents, and is the same in debug and release
+/// builds and on every platform. Two runs with equal tapes have equal hashes; where they do not, something
+/// was decided behind the back of [`crate::Choices`].
 #[derive(Clone, Debug)]
 pub struct Trace {
     shared: Arc<Mutex<Record>>,
@@ -35,7 +35,8 @@ impl Trace {
         Self { shared: Arc::new(Mutex::new(record)) }
     }
 
-    /// Adds a record: a kind, three numbers that say what it was about, and a text that is built only if lines are kept.
+    /// Adds a record: a kind, three numbers that say what it was about, and a text that is built only if
+    /// lines are kept.
     pub fn record(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {
         let mut bytes = [0; 24];
         for (slot, number) in bytes.chunks_exact_mut(8).zip(numbers) {
@@ -70,7 +71,8 @@ impl Trace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
-        // A record is complete between any two statements, so a panic elsewhere while it was held harms nothing.
+        // A record is complete between any two statements, so a panic elsewhere while it was held harms
+        // nothing.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -295,6 +295,31 @@ fn snapshots_are_equal_by_content_and_not_by_history() {
 }
 
 #[test]
+fn what_comes_after_a_power_loss_depends_on_content_only() {
+    let after = |disk: &Disk| {
+        disk.power_loss(&mut calm());
+        let trace = Trace::keeping();
+        disk.set_trace(trace.clone());
+        let mount = disk.mount();
+        mount.open("/a").unwrap().write_at(0, &[1; 700]).unwrap();
+        mount.create_new("/b").unwrap().write_at(0, &[2; 700]).unwrap();
+        let mut choices = Choices::seeded(5);
+        disk.power_loss(&mut choices);
+        (trace.hash(), trace.lines(), choices.finish().unwrap().to_string())
+    };
+    let straight = with_durable_a();
+    let winding = with_durable_a();
+    let mount = winding.mount();
+    for _ in 0..2 {
+        let file = mount.create_new("/t").unwrap();
+        file.write_at(0, b"old").unwrap();
+        file.sync().unwrap();
+        mount.rename("/t", "/a").unwrap();
+    }
+    assert_eq!(after(&winding), after(&straight));
+}
+
+#[test]
 fn a_lying_file_sync_loses_synced_data() {
     let disk = Disk::with(Profile::Posix, Lies { skip_file_sync: true, ..Lies::default() }, Trace::hashing());
     let mount = disk.mount();

@@ -1,5 +1,5 @@
-//! Disks under madsim. Each runtime gets a plain test, that is a fresh thread, since `#[madsim::test]` cannot register a
-//! plugin.
+//! Disks under madsim. Each runtime gets a plain test, that is a fresh thread, since `#[madsim::test]` cannot
+//! register a plugin.
 
 use madsim::{Config, plugin::simulator, runtime::Runtime};
 use sim::{Choices, Disk, DiskSim};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use sim::{Choices, Disk, Exhaustive, Mount, Profile};
 
 #[derive(Clone, Debug)]
@@ -124,7 +124,13 @@ fn outcomes(disk: &Disk) -> Option<BTreeSet<Shown>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    // A fixed seed: a test must not be red today and green tomorrow.
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn reads_see_every_write(profile in profile(), steps in vec(step(700, 12), 0..40)) {
@@ -195,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn ext4_states_are_posix_states(steps in vec(step(512, 3), 0..7)) {
+    fn ext4_states_are_posix_states(steps in vec(step(512, 3), 0..9)) {
         let [posix, ext4] = [Profile::Posix, Profile::Ext4Ordered].map(|profile| ran(profile, &steps));
         if let (Some(posix), Some(ext4)) = (outcomes(&posix), outcomes(&ext4)) {
             let extra: Vec<_> = ext4.difference(&posix).collect();

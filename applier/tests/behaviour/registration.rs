@@ -34,10 +34,12 @@ fn a_higher_epoch_advances_the_row_and_keeps_its_first_one() {
 }
 
 #[test]
-fn a_lower_epoch_is_rejected() {
-    let mut world = World::with(&[bootstrap(), registration(1, N2, 5)]);
-    let clash = Clash::EpochRollback { dek_id: 1, full_node_id: N2, last_seen: 5, got: 4 };
-    world.check_rejected(3, &registration(1, N2, 4), clash);
+fn an_epoch_below_the_newest_is_rejected_even_above_the_first() {
+    let mut world = World::with(&[bootstrap(), registration(1, N2, 2), registration(1, N2, 5)]);
+    for got in [0, 2, 4] {
+        let clash = Clash::EpochRollback { dek_id: 1, full_node_id: N2, last_seen: 5, got };
+        world.check_rejected(4, &registration(1, N2, got), clash);
+    }
 }
 
 #[test]

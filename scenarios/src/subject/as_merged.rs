@@ -14,6 +14,7 @@ mod lenient;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,7 +30,7 @@ use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
 use applier::{DekId, StartError};
 
 use super::host::{read_data, replace_data, write_data};
-use super::{DATABASE, Delivered, HostSnapshot, Life, Memory, SIDECAR, SidecarView, Surroundings};
+use super::{DATABASE, Delivered, HostSnapshot, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
 use lenient::{Sidecar, SidecarFault};
 
@@ -72,6 +73,8 @@ enum Stop {
     Refused(Reason),
     /// A step that failed, by its name.
     Broken(String),
+    /// A commit that failed, so that nobody knows whether it is there.
+    Unknown,
 }
 
 impl From<Reason> for Stop {
@@ -86,6 +89,7 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
             Ok(()) => Delivered::Decided(Verdict::Applied),
             Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
             Err(Stop::Broken(step)) => Delivered::Failed(step),
+            Err(Stop::Unknown) => Delivered::Halted("registry commit".to_owned()),
         }
     }
 
@@ -151,7 +155,7 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
 
     fn commit(&mut self, change: &Change, host: HostPart<'_, R::Tx>) -> Result<(), Stop> {
         // What the database said may hold numbers that differ between runs.
-        self.registry.commit(change, host).map_err(|_| Stop::Broken("registry commit".to_owned()))
+        self.registry.commit(change, host).map_err(|_| Stop::Unknown)
     }
 
     fn created(&self) -> String {
@@ -248,6 +252,7 @@ impl<F: Files> Life for AsMerged<F, RedbRegistry> {
             Ok(()) => Delivered::Decided(Verdict::Applied),
             Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
             Err(Stop::Broken(step)) => Delivered::Failed(step),
+            Err(Stop::Unknown) => Delivered::Halted("registry commit".to_owned()),
         }
     }
 
@@ -271,12 +276,12 @@ impl<F: Files> Life for AsMerged<F, RedbRegistry> {
         Sidecar::parse(bytes).map(|sidecar| sidecar.view()).map_err(|fault| fault.to_string())
     }
 
-    fn memory(&self) -> Memory {
+    fn keys(&self) -> BTreeMap<u32, [u8; 32]> {
         let keystore = self.keyring.as_ref().map(|keyring| &keyring.keystore);
         let key = |keystore: &Keystore, id: DekId| {
             (id.get(), *keystore.dek(id).expect("listed a moment ago").expose())
         };
         let keys = keystore.map(|keystore| keystore.ids().into_iter().map(|id| key(keystore, id)).collect());
-        Memory { keys: keys.unwrap_or_default(), rest: String::new() }
+        keys.unwrap_or_default()
     }
 }

@@ -1,9 +1,9 @@
 //! Our applier as a subject.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use applier::apply::RestoreError;
-use applier::kek::LocalKek;
 use applier::registry::{Clash, Registry};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
@@ -11,14 +11,14 @@ use applier::{Applier, Config, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, 
 
 use super::host::{read_data, replace_data, write_data};
 use super::{
-    DATABASE, Delivered, HostSnapshot, Life, Memory, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
+    DATABASE, Delivered, HostSnapshot, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
 };
 use crate::model::{Reason, Verdict};
-use crate::seam::{FixedClock, SimFiles};
+use crate::seam::{FixedClock, SimFiles, SimKek};
 
 struct Hardened(Applier<SimFiles>);
 
-pub(super) fn config(kek: &Arc<LocalKek>, keyring: bool) -> Config {
+pub(super) fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
     let sidecar = SIDECAR.to_owned();
     Config {
         node: NodeId::new(OWN_NODE).expect("not 0"),
@@ -80,17 +80,15 @@ impl Life for Hardened {
         }
     }
 
-    fn memory(&self) -> Memory {
+    fn keys(&self) -> BTreeMap<u32, [u8; 32]> {
         let keystore = self.0.keystore();
         let key = |id: applier::DekId| (id.get(), *keystore.dek(id).expect("listed a moment ago").expose());
-        let keys = keystore.ids().into_iter().map(key).collect();
-        let rest = format!(
-            "{:?} applied {} poisoned {}",
-            self.0.sidecar(),
-            self.0.applied_index(),
-            self.0.is_poisoned()
-        );
-        Memory { keys, rest }
+        keystore.ids().into_iter().map(key).collect()
+    }
+
+    fn other_memory(&self) -> String {
+        let applied = self.0.applied_index();
+        format!("{:?} applied {applied} poisoned {}", self.0.sidecar(), self.0.is_poisoned())
     }
 }
 

@@ -9,12 +9,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use applier::kek::LocalKek;
 use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
 use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
-use crate::seam::SimFiles;
+use crate::seam::{SimFiles, SimKek};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -90,7 +89,7 @@ pub struct Surroundings {
     /// The node's files, of this life.
     pub files: SimFiles,
     /// The KEK.
-    pub kek: Arc<LocalKek>,
+    pub kek: Arc<SimKek>,
     /// Simulated wall-clock time in seconds since 1970.
     pub unix_seconds: u64,
     /// Whether the node has a keyring.
@@ -143,15 +142,6 @@ pub struct View {
     pub data: BTreeMap<u64, u64>,
 }
 
-/// Everything volatile that a subject holds: keys by id, and whatever else its behaviour depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Keys by id.
-    pub keys: BTreeMap<u32, [u8; 32]>,
-    /// Everything else, as text.
-    pub rest: String,
-}
-
 /// What a host's snapshot of a node's state machine holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostSnapshot {
@@ -181,6 +171,11 @@ pub trait Life {
     /// The sidecar file as the subject would read it, from its bytes on disk.
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String>;
 
-    /// Everything volatile.
-    fn memory(&self) -> Memory;
+    /// Keys in memory, by id.
+    fn keys(&self) -> BTreeMap<u32, [u8; 32]>;
+
+    /// Whatever else is in memory and its behaviour depends on, as text.
+    fn other_memory(&self) -> String {
+        String::new()
+    }
 }

@@ -7,10 +7,7 @@ mod single;
 use std::fmt;
 use std::str::FromStr;
 
-use sim::Choices;
-use sim::Probes;
-use sim::Trace;
-use sim::{Lies, Profile};
+use sim::{Choices, Lies, Probes, Profile, Trace};
 
 use crate::history::History;
 use crate::probes;
@@ -43,8 +40,13 @@ impl Scenario {
             Scenario::Single => name != "verdict/kek-not-configured",
             Scenario::Reject => {
                 name.starts_with("verdict/")
-                    || ["outcome/rejected", "outcome/failed", "fault/eio", "rejected/again-after-restart"]
-                        .contains(&name)
+                    || [
+                        "outcome/rejected",
+                        "outcome/failed",
+                        "fault/kek-out-of-reach",
+                        "rejected/again-after-restart",
+                    ]
+                    .contains(&name)
             }
         }
     }

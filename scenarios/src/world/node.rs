@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use applier::kek::LocalKek;
-use sim::Probes;
-use sim::Trace;
-use sim::{Choices, Ratio, Site};
-use sim::{Disk, Errno, Fate, Fault};
+use applier::registry;
+use sim::{Choices, Disk, Errno, Fate, Fault, Lies, Probes, Profile, Ratio, Site, Trace};
 
 use super::{Record, Setup};
 use crate::form::{Blob, Form, KEY_MARKER, KeyNumber};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
 use crate::model::{State, Verdict, Writer};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
-use crate::seam::SimFiles;
-use crate::subject::{Delivered, HostSnapshot, Life, Memory, SIDECAR, SidecarView, Subject, Surroundings};
+use crate::seam::{SimFiles, SimKek};
+use crate::subject::{DATABASE, Delivered, HostSnapshot, Life, SIDECAR, SidecarView, Subject, Surroundings};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -24,6 +22,7 @@ const CRASH_KIND: Site = Site::new("crash.kind");
 const FAULT: Site = Site::new("fault");
 const FAULT_AT: Site = Site::new("fault.at");
 const FAULT_KIND: Site = Site::new("fault.kind");
+const BLANK: Site = Site::new("disk.blank");
 
 /// The key that wraps the keys of every world. It begins with the marker too.
 const KEK: KeyNumber = KeyNumber(0xEE);
@@ -85,9 +84,12 @@ pub struct Node<'a> {
     pub(super) stuck: bool,
     pub(super) disk: Disk,
     trace: &'a Trace,
-    kek: Arc<LocalKek>,
+    kek: Arc<SimKek>,
     /// Which blob each wrapped key of this world is.
     blobs: BTreeMap<Vec<u8>, Blob>,
+    payloads: BTreeMap<u64, (Form, Option<Rc<[u8]>>)>,
+    /// Whether an error was injected into this life: what fails after it may be its doing.
+    faulted: bool,
     crashes: u64,
     lives: u64,
     files: SimFiles,
@@ -116,16 +118,14 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// A node that has never started, on an empty disk with its two directories.
+    /// A node that has never started, on a disk with its two directories. Most find their database made: making it is
+    /// a good part of a run's calls, and one run in four is enough to crash in it.
     pub fn new(setup: &Setup, choices: &'a mut Choices, trace: &'a Trace, probes: Probes) -> Node<'a> {
-        let disk = Disk::with(setup.profile, setup.lies, trace.clone());
-        let marker = KEY_MARKER.to_vec();
-        disk.watch(vec![marker]);
+        let blank = choices.draw(BLANK, 4) == 1;
+        let disk = if blank { blank_disk(setup) } else { prepared_disk(setup) };
+        disk.set_trace(trace.clone());
+        disk.watch(vec![KEY_MARKER.to_vec()]);
         let mount = disk.mount();
-        for dir in ["/data", "/db"] {
-            mount.mkdir(dir).expect("an empty disk takes a directory");
-        }
-        mount.sync_dir("/").expect("no fault is armed");
         Node {
             choices,
             weather: Weather { crash: Ratio::NEVER, crashes_max: 0, fault: Ratio::NEVER },
@@ -139,8 +139,10 @@ impl<'a> Node<'a> {
             stuck: false,
             disk,
             trace,
-            kek: Arc::new(LocalKek::new(KEK.bytes())),
+            kek: Arc::new(SimKek::new(LocalKek::new(KEK.bytes()))),
             blobs: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            faulted: false,
             crashes: 0,
             lives: 0,
             files: SimFiles::new(mount),
@@ -194,6 +196,7 @@ impl<'a> Node<'a> {
         self.lives += 1;
         self.note("start", [self.lives, 0, 0], || "start".to_owned());
         self.files = SimFiles::new(self.disk.mount());
+        self.faulted = false;
         let armed = self.arm();
         let world = Surroundings {
             files: self.files.clone(),
@@ -242,8 +245,7 @@ impl<'a> Node<'a> {
         self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
             format!("  deliver {index} ({}): {form}", delivery.name())
         });
-        self.learn_blobs(&form);
-        let payload = form.payload(&self.kek);
+        let payload = self.payload(index, &form);
         let armed = self.arm();
         let look = !expected.advances() || self.has_fault_armed(armed);
         let before = look.then(|| (self.disk.snapshot(), self.memory()));
@@ -327,10 +329,10 @@ impl<'a> Node<'a> {
     }
 
     fn acknowledge(&mut self, index: u64, form: &Form, expected: Verdict) {
-        self.in_flight = None;
         self.cut_off = None;
-        self.sidecar_shown = false;
         if index > self.frontier() && expected.advances() {
+            self.in_flight = None;
+            self.sidecar_shown = false;
             let next = self.state().after(form, expected);
             self.states.push(Rc::new(next));
             if expected == Verdict::Applied {
@@ -386,6 +388,11 @@ impl<'a> Node<'a> {
     /// What a host's snapshot of the node would hold now.
     pub fn host_snapshot(&mut self) -> Option<HostSnapshot> {
         self.life.as_ref().and_then(|life| life.database().ok())
+    }
+
+    /// Index that the database is surely at, or past: a host whose subject keeps no index goes on from there at most.
+    pub fn database_position(&self) -> u64 {
+        self.restoring_to.map_or(self.database_floor, |index| index.min(self.database_floor))
     }
 
     /// The index at which the subject wants to go on.
@@ -447,8 +454,11 @@ impl<'a> Node<'a> {
         }
         if self.choices.chance(FAULT, self.weather.fault) {
             let call = self.disk.calls() + self.choices.draw(FAULT_AT, FAULT_WINDOW);
-            let errno = *self.choices.pick(FAULT_KIND, &[Errno::Eio, Errno::Enospc]);
-            self.disk.arm(Fault::ErrorAtCall { call, errno });
+            match self.choices.draw(FAULT_KIND, 3) {
+                0 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Eio }),
+                1 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Enospc }),
+                _ => self.kek.set_out_of_reach(true),
+            }
             armed.fault = true;
         }
         armed.database = self.database_calls();
@@ -505,15 +515,22 @@ impl<'a> Node<'a> {
         self.last_crash = Some(LastCrash { step, death });
     }
 
-    /// Whether an armed error was delivered, counted once.
+    /// Counts an armed error that was delivered. Whether this life has met one: a database that met one refuses to go on.
     fn fault_fired(&mut self) -> bool {
-        let Some((op, errno)) = self.disk.take_fault() else { return false };
-        self.hit(match errno {
-            Errno::Eio if op.kind.is_sync() => Place::FaultFailedSync,
-            Errno::Eio => Place::FaultEio,
-            Errno::Enospc => Place::FaultEnospc,
-        });
-        true
+        self.kek.set_out_of_reach(false);
+        if self.kek.take_refusal() {
+            self.hit(Place::FaultKek);
+            self.faulted = true;
+        }
+        if let Some((op, errno)) = self.disk.take_fault() {
+            self.hit(match errno {
+                Errno::Eio if op.kind.is_sync() => Place::FaultFailedSync,
+                Errno::Eio => Place::FaultEio,
+                Errno::Enospc => Place::FaultEnospc,
+            });
+            self.faulted = true;
+        }
+        self.faulted
     }
 
     /// Looks at the node and records what is there beside what may be there.
@@ -527,7 +544,7 @@ impl<'a> Node<'a> {
                 Ok(view) => self.name_blobs(view),
             },
         };
-        let memory = life.memory().keys.into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
+        let memory = life.keys().into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
         let applied = life.resume_after();
         let rows = database.registry.rows.into_iter().map(|(key, row)| {
             let writer = Writer { node: row.full_node_id, first: row.first_seen, last: row.last_seen };
@@ -541,6 +558,7 @@ impl<'a> Node<'a> {
             rows: rows.collect(),
             data: database.data,
             applied,
+            acknowledged: Rc::clone(self.state()),
             sidecar_expected,
             database_expected,
             rolled_back: self.rolled_back,
@@ -574,12 +592,22 @@ impl<'a> Node<'a> {
         let Some(applied) = observation.applied else { return };
         self.restoring_to = None;
         self.cut_off = None;
+        if let SidecarSeen::Content { keys, .. } = &observation.sidecar
+            && keys.keys().any(|id| self.newest_key_is_ahead(*id, applied))
+        {
+            self.hit(Place::SidecarAheadOfDatabase);
+        }
         if observation.database_expected.iter().any(|state| state.index == applied) {
             self.database_floor = applied.min(self.frontier());
         }
         if let [old, new] = observation.sidecar_expected.as_slice() {
             self.sidecar_shown = !observation.sidecar.is_of(old) && observation.sidecar.is_of(new);
         }
+    }
+
+    /// Whether a key was installed by an entry that the database does not have.
+    fn newest_key_is_ahead(&self, id: u32, applied: u64) -> bool {
+        self.state().keys.get(&id).is_none_or(|key| key.by > applied)
     }
 
     fn after_in_flight(&self) -> Rc<State> {
@@ -607,12 +635,26 @@ impl<'a> Node<'a> {
             _ => return,
         };
         for blob in blobs {
-            self.blobs.insert(blob.bytes(&self.kek), blob);
+            self.blobs.insert(blob.bytes(self.kek.local()), blob);
         }
     }
 
-    fn memory(&self) -> Memory {
-        self.life.as_ref().expect("only a live node has memory").memory()
+    fn memory(&self) -> (BTreeMap<u32, [u8; 32]>, String) {
+        let life = self.life.as_ref().expect("only a live node has memory");
+        (life.keys(), life.other_memory())
+    }
+
+    /// The bytes of the entry at `index`, wrapped once and not at every delivery.
+    fn payload(&mut self, index: u64, form: &Form) -> Option<Rc<[u8]>> {
+        if let Some((known, payload)) = self.payloads.get(&index)
+            && known == form
+        {
+            return payload.clone();
+        }
+        self.learn_blobs(form);
+        let payload: Option<Rc<[u8]>> = form.payload(self.kek.local()).map(Rc::from);
+        self.payloads.insert(index, (form.clone(), payload.clone()));
+        payload
     }
 
     fn count(&mut self, answer: &Delivered) {
@@ -639,6 +681,33 @@ impl<'a> Node<'a> {
     fn note(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {
         self.trace.record(kind, numbers, text);
     }
+}
+
+/// An empty disk with a node's two directories.
+fn blank_disk(setup: &Setup) -> Disk {
+    let disk = Disk::with(setup.profile, setup.lies, Trace::hashing());
+    let mount = disk.mount();
+    for dir in ["/data", "/db"] {
+        mount.mkdir(dir).expect("an empty disk takes a directory");
+    }
+    mount.sync_dir("/").expect("no fault is armed");
+    disk
+}
+
+/// A disk on which the database was made already, made once for each profile and forked. A disk that lies makes its
+/// own, lies included.
+fn prepared_disk(setup: &Setup) -> Disk {
+    static PREPARED: [OnceLock<Disk>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
+    let make = || {
+        let disk = blank_disk(setup);
+        registry::create(&SimFiles::new(disk.mount()), DATABASE).expect("no fault is armed");
+        disk
+    };
+    if setup.lies != Lies::default() {
+        return make();
+    }
+    let at = Profile::ALL.iter().position(|profile| *profile == setup.profile).expect("all are listed");
+    PREPARED[at].get_or_init(make).fork()
 }
 
 /// What was armed for a step.

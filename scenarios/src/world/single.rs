@@ -52,7 +52,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
         invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::new(1, 12), Ratio::new(1, 5)]),
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
-    let length = 8 + node.choices.draw(LENGTH, 9);
+    let length = 7 + node.choices.draw(LENGTH, 8);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
     let mut host = Host { node, mix, length, snapshots };
     host.run();
@@ -136,7 +136,7 @@ impl Host<'_> {
     /// Where delivery begins in this life, and on what.
     fn redelivery(&mut self) -> Survived<(u64, Delivery)> {
         let resume = self.node.resume_after();
-        let newest = resume.unwrap_or(self.node.frontier()).min(self.node.frontier());
+        let newest = resume.unwrap_or(self.node.database_position()).min(self.node.frontier());
         let candidates: Vec<u64> = self.snapshots.range(..=newest).map(|(index, _)| *index).rev().collect();
         let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 4));
         if rollback {

@@ -1,25 +1,26 @@
-//! What survives a crash: [`crash`] takes the durable tree and the pending operations and gives the tree that a power
-//! loss leaves. Everything that a reader may want to know about it is in this file.
+//! What survives a crash: [`crash`] takes the durable tree and the pending operations and gives the tree that
+//! a power loss leaves. Everything that a reader may want to know about it is in this file.
 //!
 //! Each pending operation is given a fate by a draw, where 0 always means that it survives whole:
 //!
-//! - **names** (create, mkdir, rename, unlink): kept or dropped. Kept ones act in program order. A rename is one
-//!   effect, also when the creation of the name it starts from was dropped.
+//! - **names** (create, mkdir, rename, unlink): kept or dropped. Kept ones act in program order. A rename is
+//!   one effect, also when the creation of the name it starts from was dropped.
 //! - **set length**: kept or dropped.
-//! - **write**: kept, dropped, or torn so that each 512-byte sector is old or new. What a write does to the *length* is
-//!   drawn apart from its data: a write past the end may leave the length with zeros in it, or data without the length.
+//! - **write**: kept, dropped, or torn so that each 512-byte sector is old or new. What a write does to the
+//!   *length* is drawn apart from its data: a write past the end may leave the length with zeros in it, or
+//!   data without the length.
 //!
-//! Names are decided first. Data is then decided only for files that a name still leads to, since nobody can look at
-//! the others. Draws are made in a canonical order (names in program order, then data by inode, offset, program order)
-//! and not in that of arrival, because a database may write its pages in the order of a hash map. What was kept is
-//! carried out in program order.
+//! Names are decided first. Data is then decided only for files that a name still leads to, since nobody can
+//! look at the others. Draws are made in a canonical order (names in program order, then data by inode,
+//! offset, program order) and not in that of arrival, because a database may write its pages in the order of
+//! a hash map. What was kept is carried out in program order.
 //!
-//! [`Profile::Ext4Ordered`] takes states away. Names survive as a prefix of the program. Data that was appended
-//! survives as a prefix too, and the length ends with it; a dropped change of length ends it as well. A surviving rename
-//! over an existing name brings with it whatever had been done to the renamed file.
+//! [`Profile::Ext4Ordered`] takes states away. Names survive as a prefix of the program. Data that was
+//! appended survives as a prefix too, and the length ends with it; a dropped change of length ends it as
+//! well. A surviving rename over an existing name brings with it whatever had been done to the renamed file.
 //!
-//! Not modelled: sectors that tear inside, bits that rot, writes that land elsewhere, and data that returns from a block
-//! once freed, except as "stale" bytes under `garble`.
+//! Not modelled: sectors that tear inside, bits that rot, writes that land elsewhere, and data that returns
+//! from a block once freed, except as "stale" bytes under `garble`.
 
 use super::{
     image::Image,
@@ -56,9 +57,11 @@ pub enum Fate {
     Unreachable,
     /// Something else became of a write.
     Torn {
-        /// Bit `n` is set if the `n`-th sector of the write is new; sectors from the 64th on are not shown.
+        /// Bit `n` is set if the bytes of the `n`-th sector that the write touched are new, as far as the
+        /// file's length goes; sectors from the 64th on are not shown.
         new: u64,
-        /// How many bytes of length the file owes to this write: its end if the length survived, 0 if it did not.
+        /// How many bytes of length the file owes to this write: its end if the length survived, 0 if it did
+        /// not.
         reach: u64,
     },
 }
@@ -72,8 +75,8 @@ pub(crate) struct Survivor {
 
 /// Decides what survives: the one crash function.
 ///
-/// With a seeded source it yields one tree, under [`crate::Exhaustive`] every legal one. `garble` makes it harsher: a
-/// torn sector may then also be garbage or, past the old end, stale bytes.
+/// With a seeded source it yields one tree, under [`crate::Exhaustive`] every legal one. `garble` makes it
+/// harsher: a torn sector may then also be garbage or, past the old end, stale bytes.
 pub(crate) fn crash(
     durable: &Tree,
     pending: &[Pending],
@@ -185,20 +188,20 @@ impl DataOp {
     }
 }
 
-/// The position in the program before which all data of this file was forced out, because a rename of it over an
-/// existing name survived (ext4's `auto_da_alloc`).
+/// The position in the program before which all data of this file was forced out, because a rename of it over
+/// an existing name survived (ext4's `auto_da_alloc`).
 pub(crate) fn forced_before(file: InodeId, pending: &[Pending], fates: &[Fate]) -> usize {
     let replaces =
         |op: &Pending| matches!(op, Pending::Rename { inode, replaced: Some(_), .. } if *inode == file);
     (0..pending.len()).rev().find(|at| fates[*at] == Fate::Kept && replaces(&pending[*at])).unwrap_or(0)
 }
 
-/// Notes for each operation, given in program order, the length that the file is known to have had before it: a write
-/// beyond that has to extend the file.
+/// Notes for each operation, given in program order, the length that the file is known to have had before it:
+/// a write beyond that has to extend the file.
 ///
-/// Under `posix` this is the least that it can have been, whatever became of earlier operations; under ext4, where
-/// lengths survive in order, what it was when the program ran. Neither depends on other fates, so that the bounds of
-/// the draws do not either.
+/// Under `posix` this is the least that it can have been, whatever became of earlier operations; under ext4,
+/// where lengths survive in order, what it was when the program ran. Neither depends on other fates, so that
+/// the bounds of the draws do not either.
 fn note_known_lengths(durable: u64, ops: &mut [DataOp], pending: &[Pending], profile: Profile) {
     let mut length = durable;
     for op in ops {
@@ -240,34 +243,57 @@ impl Plan {
 }
 
 fn draw_write(op: &DataOp, len: u64, profile: Profile, garble: bool, choices: &mut Choices) -> Plan {
-    let (offset, end) = (op.offset, op.offset + len);
-    // Appended data has fates of its own only where it may be lost without the length.
+    let (offset, end, known) = (op.offset, op.offset + len, op.known);
     let fresh_from = match profile {
+        Profile::Ext4Ordered if known <= offset => offset,
+        // The sector in which the file ended is overwritten, and is one sector all the same.
+        Profile::Ext4Ordered => known.next_multiple_of(SECTOR).min(end),
         Profile::Posix => end,
-        Profile::Ext4Ordered => op.known.clamp(offset, end),
     };
-    let data = draw_sectors(offset, fresh_from, op.known, garble, choices);
-    let mut plan = Plan { data, fresh_from, reach: 0, extends: end > op.known, cut: false };
+    let data = draw_sectors(offset, fresh_from, known, garble, choices);
+    let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
     if plan.extends {
-        let start = op.known.max(offset);
-        let inner = (end - 1) / SECTOR - start / SECTOR;
-        let boundary = |nth: u64| (start / SECTOR + nth) * SECTOR;
-        plan.reach = match profile {
-            Profile::Posix => match choices.draw(LENGTH, inner + 2) {
-                0 => end,
-                1 => 0,
-                more => boundary(more - 1),
-            },
-            // So many of the last sectors are lost.
-            Profile::Ext4Ordered => match choices.draw(LENGTH, inner + 2) {
-                0 => end,
-                lost if lost <= inner => boundary(inner + 1 - lost),
-                _ => 0,
-            },
-        };
+        plan.reach = draw_reach(offset, end, known, profile, &plan, choices);
         plan.cut = plan.reach < end;
     }
     plan
+}
+
+/// Draws the length that the file owes to a write that has to extend it: the end of the write, that of one of
+/// the sectors in it, or none.
+fn draw_reach(
+    offset: u64,
+    end: u64,
+    known: u64,
+    profile: Profile,
+    plan: &Plan,
+    choices: &mut Choices,
+) -> u64 {
+    let first = known.max(offset) / SECTOR;
+    let inner = (end - 1) / SECTOR - first;
+    match profile {
+        Profile::Posix => match choices.draw(LENGTH, inner + 2) {
+            0 => end,
+            1 => 0,
+            more => (first + more - 1) * SECTOR,
+        },
+        Profile::Ext4Ordered => {
+            // Where the sector in which the file ended was lost, nothing after it can have survived.
+            let last_overwritten_is_new = match &plan.data {
+                Data::New => true,
+                Data::Old => false,
+                Data::Torn(sectors) => sectors.last() == Some(&Sector::New),
+            };
+            if known > offset && !known.is_multiple_of(SECTOR) && !last_overwritten_is_new {
+                return 0;
+            }
+            match choices.draw(LENGTH, inner + 2) {
+                0 => end,
+                lost if lost <= inner => (first + inner + 1 - lost) * SECTOR,
+                _ => 0,
+            }
+        }
+    }
 }
 
 /// Draws what became of the bytes from `offset` to `end`.
@@ -303,9 +329,9 @@ fn draw_sector(past_end: bool, garble: bool, choices: &mut Choices) -> Sector {
 
 /// Carries out what was drawn for one file.
 ///
-/// Between two surviving changes of length the writes first extend the file, then put their data into it in program
-/// order: data is only lost past the length that all of them together have left. So writes that do not overlap give
-/// the same file in whatever order they arrived.
+/// Between two surviving changes of length the writes first extend the file, then put their data into it in
+/// program order: data is only lost past the length that all of them together have left. So writes that do
+/// not overlap give the same file in whatever order they arrived.
 fn apply_data(
     image: &mut Image,
     ops: &mut [DataOp],

@@ -14,7 +14,8 @@ pub const EXDEV: i32 = 18;
 pub const ENOTDIR: i32 = 20;
 /// Is a directory.
 pub const EISDIR: i32 = 21;
-/// A path that does not begin with `/`, that names the root where a file is wanted, or that has `.` or `..` in it.
+/// A path that does not begin with `/`, that names the root where a file is wanted, or that has `.` or `..`
+/// in it.
 pub const EINVAL: i32 = 22;
 /// A file longer than one GiB: more than any subject needs, so rather a mistake than a file.
 pub const EFBIG: i32 = 27;

@@ -27,15 +27,18 @@ impl Errno {
 /// One thing that goes wrong.
 ///
 /// Calls are numbered from 0 over the life of the whole disk, in two counts: a call's number is what
-/// [`crate::Disk::calls`] says just before it, and a mutating call's mutation number what [`crate::Disk::mutations`]
-/// says just before it. So `DieAtMutation(disk.mutations())` hits the very next mutating call.
+/// [`crate::Disk::calls`] says just before it, and a mutating call's mutation number what
+/// [`crate::Disk::mutations`] says just before it. So `DieAtMutation(disk.mutations())` hits the very next
+/// mutating call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fault {
-    /// The disk dies: the mutating call that would have this mutation number is neither performed nor counted, and it
-    /// and every later call of this life, reads too, answer EIO, change nothing and are not counted.
+    /// The disk dies: the mutating call that would have this mutation number is neither performed nor
+    /// counted, and it and every later call of this life, reads too, answer EIO, change nothing and are not
+    /// counted.
     DieAtMutation(u64),
-    /// One call answers with an error and changes nothing; it is counted. EIO hits the first call whose number is
-    /// `call` or above; ENOSPC the first such call that consumes space (create, write, a growing `set_len`, mkdir).
+    /// One call answers with an error and changes nothing; it is counted. EIO hits the first call whose
+    /// number is `call` or above; ENOSPC the first such call that consumes space (create, write, a growing
+    /// `set_len`, mkdir).
     ErrorAtCall {
         /// The first call number that may be hit.
         call: u64,
@@ -63,8 +66,8 @@ impl FaultPlan {
         self.armed.clear();
     }
 
-    /// Whether the mutating call with this number is the one before which the disk dies. A number that has already
-    /// passed when the fault is armed never comes again.
+    /// Whether the mutating call with this number is the one before which the disk dies. A number that has
+    /// already passed when the fault is armed never comes again.
     pub(crate) fn dies_at(&self, mutation: u64) -> bool {
         self.armed.contains(&Fault::DieAtMutation(mutation))
     }

@@ -7,11 +7,11 @@ const PAGE: usize = 4096;
 
 type Page = Option<Arc<[u8; PAGE]>>;
 
-/// A file's content: its length and its pages. Copying it copies two words; a write copies the page table once and the
-/// pages it touches.
+/// A file's content: its length and its pages. Copying it copies two words; a write copies the page table
+/// once and the pages it touches.
 ///
-/// A missing page is all zeros. Bytes of the last page past the length are always zero, and the table always has just
-/// as many pages as the length needs.
+/// A missing page is all zeros. Bytes of the last page past the length are always zero, and the table always
+/// has just as many pages as the length needs.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Image {
     pages: Arc<Vec<Page>>,
@@ -122,7 +122,8 @@ impl PartialEq for Image {
 
 impl Eq for Image {}
 
-/// Cuts `len` bytes at `offset` along pages: page index, position in the page, and the part of the `len` bytes.
+/// Cuts `len` bytes at `offset` along pages: page index, position in the page, and the part of the `len`
+/// bytes.
 fn spans(offset: u64, len: usize) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -40,8 +40,8 @@ use crate::{choices::Choices, trace::Trace};
 
 /// A simulated disk. Clones are the same disk; [`Disk::fork`] makes another one.
 ///
-/// Programs work on it through a [`Mount`]; the methods here belong to the world around them. Observers count no calls,
-/// meet no faults and answer whatever state the disk is in.
+/// Programs work on it through a [`Mount`]; the methods here belong to the world around them. Observers count
+/// no calls, meet no faults and answer whatever state the disk is in.
 #[derive(Clone)]
 pub struct Disk {
     shared: Arc<Mutex<State>>,
@@ -57,7 +57,8 @@ pub struct Checkpoint {
 }
 
 fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
-    // A caller that panicked while it held the lock must not take down those that look at the disk afterwards.
+    // A caller that panicked while it held the lock must not take down those that look at the disk
+    // afterwards.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -76,8 +77,8 @@ impl Disk {
         Self { shared: Arc::new(Mutex::new(state)) }
     }
 
-    /// An independent disk with the same content, pending operations, counts, armed faults and trace so far. Pages are
-    /// shared until one of the two writes. Mounts stay with the original, checkpoints too.
+    /// An independent disk with the same content, pending operations, counts, armed faults and trace so far.
+    /// Pages are shared until one of the two writes. Mounts stay with the original, checkpoints too.
     pub fn fork(&self) -> Self {
         let state = lock(&self.shared).clone();
         Self::from_state(State { trace: state.trace.fork(), ..state })
@@ -122,8 +123,8 @@ impl Disk {
         lock(&self.shared).plan.disarm();
     }
 
-    /// Ends the work of this life at once, without saying how: every call from now on fails. What becomes of pending
-    /// operations is decided by the ending that follows.
+    /// Ends the work of this life at once, without saying how: every call from now on fails. What becomes of
+    /// pending operations is decided by the ending that follows.
     pub fn kill(&self) {
         let mut state = lock(&self.shared);
         state.plan.dead = true;
@@ -157,8 +158,8 @@ impl Disk {
     }
 }
 
-/// The endings of a life. Both invalidate every mount and clear the dead flag, armed faults and what is known of past
-/// ones.
+/// The endings of a life. Both invalidate every mount and clear the dead flag, armed faults and what is known
+/// of past ones.
 impl Disk {
     /// The process dies, the page cache lives on: pending operations stay, and reads go on to see them.
     pub fn process_crash(&self) {
@@ -176,7 +177,8 @@ impl Disk {
 
     /// The power fails: each pending operation is given its fate, and what survives is durable.
     ///
-    /// Inodes are renumbered by a walk over the names, so that what the disk does next depends on its content only.
+    /// Inodes are renumbered by a walk over the names, so that what the disk does next depends on its content
+    /// only.
     pub fn power_loss(&self, choices: &mut Choices) -> CrashReport {
         let mut state = lock(&self.shared);
         let state = &mut *state;
@@ -206,8 +208,8 @@ impl Disk {
         lock(&self.shared).calls
     }
 
-    /// How many of them were mutating: create, write, set_len, rename, unlink, mkdir and both syncs, also where they
-    /// failed or had nothing to do. It never goes down.
+    /// How many of them were mutating: create, write, set_len, rename, unlink, mkdir and both syncs, also
+    /// where they failed or had nothing to do. It never goes down.
     pub fn mutations(&self) -> u64 {
         lock(&self.shared).mutations
     }
@@ -234,8 +236,8 @@ impl Disk {
         Snapshot::new(&state.durable, &state.pending)
     }
 
-    /// Watches for bytes that must not reach this disk, in everything written and every name given from now on. Empty
-    /// needles are ignored.
+    /// Watches for bytes that must not reach this disk, in everything written and every name given from now
+    /// on. Empty needles are ignored.
     pub fn watch(&self, needles: Vec<Vec<u8>>) {
         lock(&self.shared).needles = Needles::new(needles);
     }
@@ -245,8 +247,8 @@ impl Disk {
         lock(&self.shared).leak.clone()
     }
 
-    /// Keeps a copy of the disk before each mutating call from now on, or stops. From one run this gives every state
-    /// that a crash of that run could start from.
+    /// Keeps a copy of the disk before each mutating call from now on, or stops. From one run this gives
+    /// every state that a crash of that run could start from.
     pub fn keep_checkpoints(&self, keep: bool) {
         lock(&self.shared).film = Film(keep.then(Vec::new));
     }

@@ -12,11 +12,12 @@ use super::{
 
 /// A disk as one life of a program sees it.
 ///
-/// Once that life has ended, by a crash or because the disk died, every call answers EIO, changes nothing and is not
-/// counted: what a dropped object still tries to write goes nowhere.
+/// Once that life has ended, by a crash or because the disk died, every call answers EIO, changes nothing and
+/// is not counted: what a dropped object still tries to write goes nowhere.
 ///
-/// Paths are absolute, `/a/b`. Errors carry Linux error numbers (see [`crate::errno`]); besides those listed at each
-/// call, a bad path is EINVAL, a path through a file ENOTDIR, and any call can meet an armed [`crate::Fault`].
+/// Paths are absolute, `/a/b`. Errors carry Linux error numbers (see [`crate::errno`]); besides those listed
+/// at each call, a bad path is EINVAL, a path through a file ENOTDIR, and any call can meet an armed
+/// [`crate::Fault`].
 #[derive(Clone)]
 pub struct Mount {
     pub(super) shared: Arc<Mutex<State>>,
@@ -45,8 +46,8 @@ impl Mount {
     /// Gives a file or directory another name in the same directory, replacing the file that has it.
     ///
     /// # Errors
-    /// ENOENT if the old name is not there, EXDEV if the new name is in another directory (not modelled), EISDIR or
-    /// ENOTDIR if only one of the two is a directory, EEXIST if both are (not modelled).
+    /// ENOENT if the old name is not there, EXDEV if the new name is in another directory (not modelled),
+    /// EISDIR or ENOTDIR if only one of the two is a directory, EEXIST if both are (not modelled).
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         lock(&self.shared).rename(self.life, from, to)
     }
@@ -67,10 +68,12 @@ impl Mount {
         lock(&self.shared).mkdir(self.life, path)
     }
 
-    /// Makes the entries of a directory durable, and nothing else: neither the data of its files nor its own name.
+    /// Makes the entries of a directory durable, and nothing else: neither the data of its files nor its own
+    /// name.
     ///
     /// # Errors
-    /// ENOENT if it is not there, ENOTDIR if it is a file. If an armed EIO hits it, what was pending stays pending.
+    /// ENOENT if it is not there, ENOTDIR if it is a file. If an armed EIO hits it, what was pending stays
+    /// pending.
     pub fn sync_dir(&self, path: &str) -> io::Result<()> {
         lock(&self.shared).sync_dir(self.life, path)
     }
@@ -115,7 +118,8 @@ impl File {
         lock(&self.mount.shared).file_len(self.mount.life, &self.file)
     }
 
-    /// Reads from `offset` on; gives how many bytes there were, fewer than asked for only at the end of the file.
+    /// Reads from `offset` on; gives how many bytes there were, fewer than asked for only at the end of the
+    /// file.
     ///
     /// # Errors
     /// Only those of [`Mount`].
@@ -123,8 +127,8 @@ impl File {
         lock(&self.mount.shared).read(self.mount.life, &self.file, offset, buffer)
     }
 
-    /// Writes all of `data` at `offset`, extending the file if needed; a gap reads as zeros. Gives the length of `data`:
-    /// short writes are not modelled.
+    /// Writes all of `data` at `offset`, extending the file if needed; a gap reads as zeros. Gives the length
+    /// of `data`: short writes are not modelled.
     ///
     /// # Errors
     /// EFBIG if the file would be longer than one GiB.
@@ -140,7 +144,8 @@ impl File {
         lock(&self.mount.shared).set_len(self.mount.life, &self.file, len)
     }
 
-    /// Makes the file's data and length durable, and nothing else: not its name, except under a profile that says so.
+    /// Makes the file's data and length durable, and nothing else: not its name, except under a profile that
+    /// says so.
     ///
     /// # Errors
     /// If an armed EIO hits it, what was pending stays pending.

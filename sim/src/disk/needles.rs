@@ -19,9 +19,10 @@ pub struct Leak {
 
 /// The needles, prepared for search.
 ///
-/// Every byte of every crash image was once written, so watching writes covers all images. Bytes that only come
-/// together on the disk, from two writes side by side, are found by looking at the file around each write. What is
-/// not covered: bytes that only a crash joins, from writes that never stood side by side in the file.
+/// Every byte of every crash image was once written, so watching writes covers all images. Bytes that only
+/// come together on the disk, from two writes side by side, are found by looking at the file around each
+/// write. What is not covered: bytes that only a crash joins, from writes that never stood side by side in
+/// the file.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Needles {
     finders: Arc<Vec<Finder<'static>>>,

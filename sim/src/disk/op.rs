@@ -65,8 +65,8 @@ impl OpKind {
         matches!(self, Self::SyncFile | Self::SyncDir)
     }
 
-    /// Whether calls of this kind are numbered as mutations. A sync changes nothing that can be read, but it changes
-    /// what a crash can do, so it is one.
+    /// Whether calls of this kind are numbered as mutations. A sync changes nothing that can be read, but it
+    /// changes what a crash can do, so it is one.
     pub const fn mutates(self) -> bool {
         !matches!(self, Self::Open | Self::Read | Self::Len | Self::List)
     }
@@ -96,7 +96,8 @@ impl fmt::Display for OpInfo {
 /// Something that was done and is not yet durable. A crash gives each of these its fate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Pending {
-    /// `name` points to the new `inode`, a file or a directory. Also the second half of a rename that is not atomic.
+    /// `name` points to the new `inode`, a file or a directory. Also the second half of a rename that is not
+    /// atomic.
     Link {
         /// The directory changed.
         dir: InodeId,

@@ -8,9 +8,10 @@ pub enum Profile {
     /// Only what POSIX promises: whatever was not synced survives or not, piece by piece and in no order.
     #[default]
     Posix,
-    /// What ext4 with `data=ordered` and `auto_da_alloc` was measured to do (ALICE, OSDI'14; the ext4 documentation):
-    /// names survive as a prefix of a journal that every sync commits, a replacing rename brings the new file's data
-    /// with it, and the length of a file never covers data that did not reach the disk.
+    /// What ext4 with `data=ordered` and `auto_da_alloc` was measured to do (ALICE, OSDI'14; the ext4
+    /// documentation): names survive as a prefix of a journal that every sync commits, a replacing rename
+    /// brings the new file's data with it, and the length of a file never covers data that did not reach the
+    /// disk.
     Ext4Ordered,
 }
 
@@ -57,7 +58,7 @@ pub struct Lies {
     pub skip_file_sync: bool,
     /// A directory's sync answers `Ok` and does nothing.
     pub skip_dir_sync: bool,
-    /// A rename takes the old names away and adds the new name in two steps that a crash decides on separately, so that
-    /// it can leave neither.
+    /// A rename takes the old names away and adds the new name in two steps that a crash decides on
+    /// separately, so that it can leave neither.
     pub rename_not_atomic: bool,
 }

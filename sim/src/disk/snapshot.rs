@@ -9,8 +9,9 @@ use super::{
 
 /// What a disk holds that a crash, now or later, could show: the durable side and what is pending.
 ///
-/// Two snapshots are equal if these have equal content, whatever happened before: inodes are numbered by a walk over
-/// the names, and files that no name can lead to any more are left out. Shared pages make comparing cheap.
+/// Two snapshots are equal if these have equal content, whatever happened before: inodes are numbered by a
+/// walk over the names, and files that no name can lead to any more are left out. Shared pages make comparing
+/// cheap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     durable: Tree,
@@ -25,15 +26,17 @@ impl Snapshot {
         let mut pending: Vec<Pending> =
             pending.iter().filter(|op| op.data_of().is_none_or(|id| order.contains(&id))).cloned().collect();
         for id in pending.iter_mut().flat_map(Pending::inodes_mut).flatten() {
-            // Only what a rename replaced can be missing here, and then nothing depends on which inode that was.
+            // Only what a rename replaced can be missing here, and then nothing depends on which inode that
+            // was.
             let at = order.iter().position(|live| live == id).unwrap_or(order.len());
             *id = InodeId(at as u64);
         }
         Self { durable, pending }
     }
 
-    /// A 128-bit XXH3 hash of the content, the same for equal snapshots. It covers file bytes, which a database may fill
-    /// differently in debug and release builds: for use within one process, never in a trace.
+    /// A 128-bit XXH3 hash of the content, the same for equal snapshots. It covers file bytes, which a
+    /// database may fill differently in debug and release builds: for use within one process, never in a
+    /// trace.
     pub fn digest(&self) -> u128 {
         let mut hasher = Xxh3::new();
         for (id, node) in self.durable.iter() {
@@ -59,8 +62,8 @@ impl Snapshot {
     }
 }
 
-/// Every inode that a crash could still show, in an order that depends on content only: those with durable names by a
-/// walk, then those that pending operations give names to.
+/// Every inode that a crash could still show, in an order that depends on content only: those with durable
+/// names by a walk, then those that pending operations give names to.
 pub(crate) fn live_inodes(durable: &Tree, pending: &[Pending]) -> Vec<InodeId> {
     let mut found = vec![ROOT];
     durable.reach(&mut found);

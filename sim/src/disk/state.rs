@@ -152,7 +152,8 @@ impl State {
     fn new_inode(&mut self, node: Node) -> InodeId {
         let id = InodeId(self.next_inode);
         self.next_inode += 1;
-        // Its durable side is empty until synced; that no durable name leads to it is what makes it not yet exist.
+        // Its durable side is empty until synced; that no durable name leads to it is what makes it not yet
+        // exist.
         self.durable.add(id, node.clone());
         self.view.add(id, node);
         id
@@ -324,8 +325,8 @@ impl State {
         Ok(())
     }
 
-    /// Under ext4 every sync commits the journal: all pending names become durable, and with a replacing rename the data
-    /// that it forces out.
+    /// Under ext4 every sync commits the journal: all pending names become durable, and with a replacing
+    /// rename the data that it forces out.
     fn commit_journal(&mut self) {
         if self.profile != Profile::Ext4Ordered {
             return;

@@ -17,7 +17,8 @@ pub(crate) enum Node {
     Dir(Arc<Entries>),
 }
 
-/// Inodes by number. An inode no name leads to is kept until it is pruned, since an open file may still use it.
+/// Inodes by number. An inode no name leads to is kept until it is pruned, since an open file may still use
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Tree {
     /// Sorted by number; there are few, so this copies faster than a map.
@@ -82,8 +83,8 @@ impl Tree {
 
     /// Carries out an operation whole, as it was meant.
     ///
-    /// A name is only taken away while it points to what the operation was about: a crash may have dropped the operation
-    /// that made it point there.
+    /// A name is only taken away while it points to what the operation was about: a crash may have dropped
+    /// the operation that made it point there.
     pub(crate) fn apply(&mut self, op: &Pending) {
         match op {
             Pending::Link { dir, name, inode } => self.link(*dir, name, *inode),
@@ -126,8 +127,8 @@ impl Tree {
         }
     }
 
-    /// Adds every inode that names lead to from those already found. New ones come in the order of a walk by name, which
-    /// depends on content only, so that it can serve for numbering.
+    /// Adds every inode that names lead to from those already found. New ones come in the order of a walk by
+    /// name, which depends on content only, so that it can serve for numbering.
     pub(crate) fn reach(&self, found: &mut Vec<InodeId>) {
         let mut at = 0;
         while let Some(id) = found.get(at).copied() {

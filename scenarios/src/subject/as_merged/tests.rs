@@ -79,12 +79,12 @@ impl Node {
     }
 
     fn held(&mut self) -> Vec<u32> {
-        self.life().memory().keys.into_keys().collect()
+        self.life().keys().into_keys().collect()
     }
 
     /// Memory, sidecar bytes and rows.
-    fn everything(&mut self) -> (Memory, Option<Vec<u8>>, BTreeMap<RowKey, WriterRow>) {
-        (self.life().memory(), self.bytes(), self.rows())
+    fn everything(&mut self) -> (BTreeMap<u32, [u8; 32]>, Option<Vec<u8>>, BTreeMap<RowKey, WriterRow>) {
+        (self.life().keys(), self.bytes(), self.rows())
     }
 }
 
