@@ -3,12 +3,13 @@
 //! The reference records no entry behind a key. Without that a redelivery cannot be told from a reuse of an id, so
 //! the host supplies the entries from its log, and every key must be explained by exactly one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::judge::time_of_creation;
 use super::{Applier, Held, start};
 use crate::ids::{DekId, Purpose, RaftIndex};
 use crate::outcome::{HaltCause, StartError};
-use crate::ports::Files;
+use crate::ports::{Clock, Files};
 use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow};
 use crate::sidecar::{Active, EntryName, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json};
 use crate::wire::{Entry, RotationKind, WireError};
@@ -38,11 +39,23 @@ pub enum AdoptError {
         /// What is wrong.
         error: WireError,
     },
-    /// A supplied entry installs no key, or stands at index 0 or above the applied index.
-    #[error("the entry supplied for index {index} is not an applied bootstrap or rotation")]
+    /// A supplied entry installs no key, stands at index 0 or above the applied index, or shares its index with
+    /// another.
+    #[error("the entry supplied for index {index} is not an applied bootstrap or rotation of its own index")]
     Entry {
         /// Its index.
         index: RaftIndex,
+    },
+    /// The file reflects entries that the host says are still to come; they would be taken for replays.
+    #[error(
+        "the sidecar is at index {sidecar} and the applied index supplied is {applied}: let the reference system \
+         catch up with its sidecar first"
+    )]
+    Behind {
+        /// Index that the file carries.
+        sidecar: RaftIndex,
+        /// Index that was supplied.
+        applied: RaftIndex,
     },
     /// Not exactly one bootstrap among the entries.
     #[error("exactly one bootstrap must be supplied, found {found}")]
@@ -92,7 +105,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         let (Held::Foreign(foreign), Some(keyring)) = (&self.held, &self.keyring) else {
             return Err(AdoptError::NotForeign);
         };
-        let sidecar = explain(foreign, adoption)?;
+        let sidecar = explain(foreign, adoption, self.clock.0.as_ref())?;
         start::unwrap_all(keyring.kek.as_ref(), start::wrapped_keys(&sidecar)).map_err(AdoptError::Keys)?;
         check_rows(&sidecar, adoption)?;
         let target = RegistrySnapshot { rows: adoption.rows.clone(), applied_index: adoption.applied_index };
@@ -126,14 +139,23 @@ struct Installed {
 }
 
 /// Names the entry behind every key.
-fn explain(foreign: &ForeignSidecar, adoption: &Adoption) -> Result<Sidecar, AdoptError> {
+fn explain(
+    foreign: &ForeignSidecar,
+    adoption: &Adoption,
+    clock: &dyn Clock,
+) -> Result<Sidecar, AdoptError> {
+    let (reflected, applied) = (foreign.raft_applied_index, adoption.applied_index);
+    if reflected > applied {
+        return Err(AdoptError::Behind { sidecar: reflected, applied });
+    }
+    let mut indices = BTreeSet::new();
     let mut bootstraps = Vec::new();
     let mut installed: BTreeMap<u32, Installed> = BTreeMap::new();
     for (index, payload) in &adoption.entries {
         let index = *index;
         let name = EntryName::of(index, payload);
         let entry = Entry::decode(payload).map_err(|error| AdoptError::Wire { index, error })?;
-        if index == RaftIndex::ZERO || index > adoption.applied_index {
+        if index == RaftIndex::ZERO || index > applied || !indices.insert(index) {
             return Err(AdoptError::Entry { index });
         }
         let keys = match entry {
@@ -163,7 +185,7 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption) -> Result<Sidecar, Ado
     };
     let mut keys = BTreeMap::new();
     for (id, key) in &foreign.keys {
-        keys.insert(*id, named(*id, key, installed.get(&id.get()))?);
+        keys.insert(*id, named(*id, key, installed.get(&id.get()), clock)?);
     }
     let newest = keys.values().map(|key| key.name.raft_index).max().unwrap_or(bootstrap.raft_index);
     Ok(Sidecar {
@@ -178,13 +200,23 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption) -> Result<Sidecar, Ado
     })
 }
 
-fn named(id: DekId, key: &ForeignKey, installed: Option<&Installed>) -> Result<KeyRecord, AdoptError> {
+fn named(
+    id: DekId,
+    key: &ForeignKey,
+    installed: Option<&Installed>,
+    clock: &dyn Clock,
+) -> Result<KeyRecord, AdoptError> {
     let same = |by: &&Installed| by.purpose == key.purpose && by.wrapped == key.wrapped;
     let by = installed.filter(same).ok_or(AdoptError::KeyNotExplained(id))?;
+    // The reference takes any text for a time. Ours are times, so that one of ours can always be read again.
+    let created = match humantime::parse_rfc3339(&key.created) {
+        Ok(_) => key.created.clone(),
+        Err(_) => time_of_creation(clock),
+    };
     Ok(KeyRecord {
         purpose: key.purpose,
         wrapped: key.wrapped.clone(),
-        created: key.created.clone(),
+        created,
         local_epoch: key.local_epoch,
         name: by.name,
     })

@@ -185,11 +185,8 @@ impl<R: Registry> Judge<'_, R> {
         let Some(sidecar) = self.sidecar.filter(|sidecar| self.index <= sidecar.raft_applied_index) else {
             return Ok(None);
         };
-        let Some(name) = sidecar.names(self.index) else {
+        if sidecar.names(self.index).is_none() {
             return Ok(Some(Effect::no_op(NoOp::NotNamed)));
-        };
-        if name != EntryName::of(self.index, self.payload) {
-            return Err(Stop::Fail(ApplyError::DifferentEntry { index: self.index }));
         }
         let rows = self.rows(batch)?;
         let sidecar_index = Some(self.index);
@@ -202,8 +199,7 @@ impl<R: Registry> Judge<'_, R> {
     }
 
     fn record(&self, purpose: Purpose, wrapped: &[u8], name: EntryName) -> KeyRecord {
-        let now = UNIX_EPOCH + Duration::from_secs(self.clock.unix_seconds());
-        let created = humantime::format_rfc3339_seconds(now).to_string();
+        let created = time_of_creation(self.clock);
         KeyRecord { purpose, wrapped: wrapped.to_vec(), created, local_epoch: LocalEpoch(0), name }
     }
 
@@ -212,6 +208,14 @@ impl<R: Registry> Judge<'_, R> {
         let existing = self.registry.rows(&keys)?;
         Ok(rules::register_all(batch, &existing)?)
     }
+}
+
+/// The clock's time as the sidecar writes it. A clock past the last year that RFC 3339 can write stands still there:
+/// the field is diagnostic, and no reason to refuse a key.
+pub(super) fn time_of_creation(clock: &dyn Clock) -> String {
+    const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
+    let seconds = clock.unix_seconds().min(LAST_SECOND_OF_9999);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 type Rows = std::collections::BTreeMap<RowKey, crate::registry::WriterRow>;

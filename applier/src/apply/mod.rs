@@ -15,7 +15,7 @@ use crate::outcome::{ApplyError, HaltCause, Outcome, Reject};
 use crate::ports::{Clock, Files, Kek};
 use crate::registry::{Change, CommitError, HostPart, RedbRegistry, Registry, RegistrySnapshot};
 use crate::sidecar::file::SidecarPath;
-use crate::sidecar::{ForeignSidecar, Sidecar};
+use crate::sidecar::{EntryName, ForeignSidecar, Sidecar};
 use judge::{Effect, Judge, Stop};
 
 /// Applies encryption entries of one Raft log on one node.
@@ -94,7 +94,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
     /// [`Applier::apply`], with `host` writing into the same database transaction. It is called at most once, and
     /// not at all for an entry that the database already has.
     pub fn apply_with(&mut self, index: RaftIndex, payload: &[u8], host: HostPart<'_, R::Tx>) -> Outcome {
-        let outcome = match self.due(index) {
+        let outcome = match self.due(index, Some(payload)) {
             Err(error) => Outcome::Failed(error),
             Ok(false) => Outcome::NoOp(crate::outcome::NoOp::AlreadyApplied),
             Ok(true) => match self.judge(index, payload) {
@@ -110,7 +110,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
     /// Moves past an entry that is not for this applier (data, membership, a leader's no-op), with the host's own
     /// effect of it in the same transaction.
     pub fn advance(&mut self, index: RaftIndex, host: HostPart<'_, R::Tx>) -> Outcome {
-        match self.due(index) {
+        match self.due(index, None) {
             Err(error) => Outcome::Failed(error),
             Ok(false) => Outcome::NoOp(crate::outcome::NoOp::AlreadyApplied),
             Ok(true) => self.execute(index, Effect::applied(Change::default()), host),
@@ -194,8 +194,9 @@ impl<F: Files, R: Registry> Applier<F, R> {
         self.poisoned
     }
 
-    /// Whether the entry at `index` is the next one (`true`) or an earlier one (`false`).
-    fn due(&self, index: RaftIndex) -> Result<bool, ApplyError> {
+    /// Whether the entry at `index` is the next one (`true`) or an earlier one (`false`). `payload` is `None` for what
+    /// is not for this applier.
+    fn due(&self, index: RaftIndex, payload: Option<&[u8]>) -> Result<bool, ApplyError> {
         if self.poisoned {
             return Err(ApplyError::Poisoned);
         }
@@ -206,7 +207,15 @@ impl<F: Files, R: Registry> Applier<F, R> {
         if index > expected {
             return Err(ApplyError::IndexGap { expected, got: index });
         }
-        Ok(index == expected)
+        if index < expected {
+            return Ok(false);
+        }
+        // Where the sidecar has the effect of the entry at this index, it can be no other entry.
+        let named = self.sidecar().and_then(|sidecar| sidecar.names(index));
+        if named.is_some() && named != payload.map(|payload| EntryName::of(index, payload)) {
+            return Err(ApplyError::DifferentEntry { index });
+        }
+        Ok(true)
     }
 
     fn judge(&self, index: RaftIndex, payload: &[u8]) -> Result<Effect, Stop> {

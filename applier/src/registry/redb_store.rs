@@ -155,13 +155,16 @@ fn open_fault(path: &str, error: redb::DatabaseError) -> OpenError {
     let message = error.to_string();
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path },
-        redb::DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if !is_damage(&error) => {
             OpenError::Storage { path, message }
         }
         _ => OpenError::NotADatabase { path, message },
     }
+}
+
+/// Whether a read failed because of what the file holds: bytes that redb cannot use, or an end too early.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
 
 fn create_tables(database: &Database) -> Result<(), redb::Error> {

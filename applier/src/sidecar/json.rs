@@ -124,6 +124,7 @@ struct Document {
     storage_envelope_cutover_index: Option<u64>,
     raft_envelope_cutover_index: u64,
     active: ActiveIds,
+    #[serde(deserialize_with = "present")]
     keys: Option<KeyMap>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bootstrap: Option<Name>,
@@ -149,6 +150,7 @@ struct Name {
 #[serde(deny_unknown_fields)]
 struct Record {
     purpose: String,
+    #[serde(deserialize_with = "present")]
     wrapped: Option<String>,
     created: String,
     local_epoch: u16,
@@ -156,6 +158,11 @@ struct Record {
     raft_index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+}
+
+/// `null` or a value, but there: serde's own reading of an `Option` would take a field that is missing for `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 /// A map that refuses a key that stands twice, where serde's own would let the last one win.
