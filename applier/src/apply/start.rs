@@ -66,7 +66,7 @@ pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistr
         if let Some(keyring) = &config.keyring {
             let sidecar = SidecarPath::new(&keyring.sidecar);
             // One of the reference system has its rows elsewhere and is read-only until they are adopted.
-            if let Some(SidecarContent::Ours(_)) = read(files, &sidecar)? {
+            if let Some((SidecarContent::Ours(_), _)) = read(files, &sidecar)? {
                 let (sidecar, database) = (keyring.sidecar.clone(), path.clone());
                 return Err(StartError::DatabaseMissing { sidecar, database });
             }
@@ -78,10 +78,11 @@ pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistr
     Ok(registry)
 }
 
-fn read<F: Files>(files: &F, path: &SidecarPath) -> Result<Option<SidecarContent>, StartError> {
+/// The sidecar's content and bytes.
+fn read<F: Files>(files: &F, path: &SidecarPath) -> Result<Option<(SidecarContent, Vec<u8>)>, StartError> {
     let Some(bytes) = path.read(files)? else { return Ok(None) };
     match json::decode(&bytes) {
-        Ok(content) => Ok(Some(content)),
+        Ok(content) => Ok(Some((content, bytes))),
         Err(fault) => Err(StartError::Sidecar { path: path.path().to_owned(), fault }),
     }
 }
@@ -153,18 +154,19 @@ fn load<F: Files>(
     match read(files, &keyring.path)? {
         None if proof > RaftIndex::ZERO => Err(StartError::SidecarMissing { path: path(), applied: proof }),
         None => Ok(Held::Nothing),
-        Some(SidecarContent::Foreign(foreign)) => {
+        Some((SidecarContent::Foreign(foreign), _)) => {
             let wrapped = foreign.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()));
             hydrate(keystore, &unwrap_all(keyring.kek.as_ref(), wrapped)?);
             Ok(Held::Foreign(Box::new(foreign)))
         }
-        Some(SidecarContent::Ours(sidecar)) if sidecar.raft_applied_index < proof => {
+        Some((SidecarContent::Ours(sidecar), _)) if sidecar.raft_applied_index < proof => {
             let found = sidecar.raft_applied_index;
             Err(StartError::SidecarStale { path: path(), found, applied: proof })
         }
-        Some(SidecarContent::Ours(sidecar)) => {
+        Some((SidecarContent::Ours(sidecar), bytes)) => {
             let keys = unwrap_all(keyring.kek.as_ref(), wrapped_keys(&sidecar))?;
-            keyring.path.write(files, &json::encode(&sidecar))?;
+            // What decodes as ours is canonical, so these are the bytes that encoding it would give.
+            keyring.path.write(files, &bytes)?;
             hydrate(keystore, &keys);
             Ok(Held::Ours(Box::new(sidecar)))
         }

@@ -11,7 +11,7 @@ use applier::{Applier, Config, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, 
 
 use super::host::{read_data, replace_data, write_data};
 use super::{
-    DATABASE, Delivered, HostSnapshot, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
+    DATABASE, Delivered, Held, HostSnapshot, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
 };
 use crate::model::{Reason, Verdict};
 use crate::seam::{FixedClock, SimFiles, SimKek};
@@ -86,9 +86,12 @@ impl Life for Hardened {
         keystore.ids().into_iter().map(key).collect()
     }
 
-    fn other_memory(&self) -> String {
-        let applied = self.0.applied_index();
-        format!("{:?} applied {applied} poisoned {}", self.0.sidecar(), self.0.is_poisoned())
+    fn held(&self) -> Held {
+        Held {
+            sidecar: self.0.sidecar().cloned(),
+            applied: self.0.applied_index().0,
+            poisoned: self.0.is_poisoned(),
+        }
     }
 }
 

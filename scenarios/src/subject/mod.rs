@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
+use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
@@ -151,6 +152,17 @@ pub struct HostSnapshot {
     pub data: BTreeMap<u64, u64>,
 }
 
+/// What a subject holds in memory besides keys and its behaviour depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The sidecar's content.
+    pub sidecar: Option<Sidecar>,
+    /// The applied index.
+    pub applied: u64,
+    /// Whether it refuses to go on.
+    pub poisoned: bool,
+}
+
 /// One node between its start and its end.
 pub trait Life {
     /// Delivers an encryption entry.
@@ -174,8 +186,8 @@ pub trait Life {
     /// Keys in memory, by id.
     fn keys(&self) -> BTreeMap<u32, [u8; 32]>;
 
-    /// Whatever else is in memory and its behaviour depends on, as text.
-    fn other_memory(&self) -> String {
-        String::new()
+    /// Whatever else is in memory and its behaviour depends on.
+    fn held(&self) -> Held {
+        Held::default()
     }
 }

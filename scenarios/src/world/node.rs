@@ -1,6 +1,7 @@
 //! One node through its lives: starting, delivering, crashing, and being looked at.
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +15,7 @@ use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects,
 use crate::model::{State, Verdict, Writer};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
 use crate::seam::{SimFiles, SimKek};
-use crate::subject::{DATABASE, Delivered, HostSnapshot, Life, SIDECAR, SidecarView, Subject, Surroundings};
+use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Life, SIDECAR, SidecarView, Subject, Surroundings};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -88,6 +89,8 @@ pub struct Node<'a> {
     /// Which blob each wrapped key of this world is.
     blobs: BTreeMap<Vec<u8>, Blob>,
     payloads: BTreeMap<u64, (Form, Option<Rc<[u8]>>)>,
+    /// The bytes of the sidecar when it was last looked at, and what was seen in them.
+    sidecar_seen: Option<(Option<Vec<u8>>, SidecarSeen)>,
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
     crashes: u64,
@@ -142,6 +145,7 @@ impl<'a> Node<'a> {
             kek: Arc::new(SimKek::new(LocalKek::new(KEK.bytes()))),
             blobs: BTreeMap::new(),
             payloads: BTreeMap::new(),
+            sidecar_seen: None,
             faulted: false,
             crashes: 0,
             lives: 0,
@@ -172,10 +176,16 @@ impl<'a> Node<'a> {
         self.states.last().expect("there is always the state before the first entry")
     }
 
+    /// Whether it is known which entries the database has: not so where one was cut off and the subject keeps no
+    /// index that tells.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.is_none() || self.resume_after().is_some()
+    }
+
     /// Ends the recording.
     pub fn finish(mut self, length: u64) -> Record {
         self.disk.process_crash();
-        self.life = None;
+        self.bury();
         if let Some(leak) = self.disk.leak() {
             self.history.push(Event::KeyOnDisk { path: leak.path });
         }
@@ -428,11 +438,11 @@ impl<'a> Node<'a> {
             }
             Death::Process => {
                 self.disk.process_crash();
-                self.life = None;
+                self.bury();
             }
             Death::Power => {
                 let report = self.disk.power_loss(self.choices);
-                self.life = None;
+                self.bury();
                 for (_, fate) in report.iter() {
                     match fate {
                         Fate::Kept | Fate::Unreachable => {}
@@ -442,6 +452,18 @@ impl<'a> Node<'a> {
                 }
             }
         }
+    }
+
+    /// Lets go of the objects of a process that died, whose disk is already out of their reach. A dying process runs no
+    /// destructors. Dropped while unwinding, redb does not try to close its file, which would be the better part of
+    /// the work of a short life, done for a disk that takes nothing.
+    fn bury(&mut self) {
+        let life = self.life.take();
+        let unwound = panic::catch_unwind(AssertUnwindSafe(move || {
+            let _life = life;
+            panic::resume_unwind(Box::new(()));
+        }));
+        debug_assert!(unwound.is_err(), "it was resumed two lines above");
     }
 
     /// Draws what goes wrong in the step to come.
@@ -537,11 +559,13 @@ impl<'a> Node<'a> {
     pub fn observe(&mut self, moment: Moment) {
         let Some(life) = &self.life else { return };
         let Ok(database) = life.database() else { return };
-        let sidecar = match self.disk.peek(SIDECAR) {
-            None => SidecarSeen::Missing,
-            Some(bytes) => match life.sidecar(&bytes) {
-                Err(error) => SidecarSeen::Unreadable(error),
-                Ok(view) => self.name_blobs(view),
+        let bytes = self.disk.peek(SIDECAR);
+        let sidecar = match &self.sidecar_seen {
+            Some((known, seen)) if *known == bytes => seen.clone(),
+            _ => match bytes.as_ref().map(|bytes| life.sidecar(bytes)) {
+                None => SidecarSeen::Missing,
+                Some(Err(error)) => SidecarSeen::Unreadable(error),
+                Some(Ok(view)) => self.name_blobs(view),
             },
         };
         let memory = life.keys().into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
@@ -564,6 +588,7 @@ impl<'a> Node<'a> {
             rolled_back: self.rolled_back,
         };
         self.settle(&observation);
+        self.sidecar_seen = Some((bytes, observation.sidecar.clone()));
         self.history.push(Event::Observed(Box::new(observation)));
     }
 
@@ -639,9 +664,9 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn memory(&self) -> (BTreeMap<u32, [u8; 32]>, String) {
+    fn memory(&self) -> (BTreeMap<u32, [u8; 32]>, Held) {
         let life = self.life.as_ref().expect("only a live node has memory");
-        (life.keys(), life.other_memory())
+        (life.keys(), life.held())
     }
 
     /// The bytes of the entry at `index`, wrapped once and not at every delivery.

@@ -109,7 +109,7 @@ impl Host<'_> {
             if first {
                 self.grow_log(index);
             }
-            if first && !caught_up {
+            if first && !caught_up && self.node.is_settled() {
                 caught_up = true;
                 self.node.observe(Moment::CaughtUp);
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 /// Bytes per page. Only a unit of sharing: what tears in a crash is the sector (see `crash.rs`).
 const PAGE: usize = 4096;
 
-type Page = Option<Arc<[u8; PAGE]>>;
+/// Always [`PAGE`] bytes. Not an array, so that a write of a whole page can share what is pending of it.
+type Page = Option<Arc<[u8]>>;
 
 /// A file's content: its length and its pages. Copying it copies two words; a write copies the page table
 /// once and the pages it touches.
@@ -49,26 +50,35 @@ impl Image {
         if data.is_empty() {
             return;
         }
-        let end = offset + data.len() as u64;
-        if end > self.len {
-            self.set_len(end);
-        }
-        let pages = Arc::make_mut(&mut self.pages);
+        let pages = self.room_for(offset, data.len());
         for (page, from, part) in spans(offset, data.len()) {
             let source = &data[part];
-            match (&mut pages[page], <&[u8; PAGE]>::try_from(source)) {
+            match &mut pages[page] {
                 // A page that is overwritten whole is replaced, which saves copying what was there.
-                (slot, Ok(whole)) => *slot = Some(Arc::new(*whole)),
-                (Some(shared), Err(_)) => {
-                    Arc::make_mut(shared)[from..from + source.len()].copy_from_slice(source);
-                }
-                (slot @ None, Err(_)) => {
+                slot if source.len() == PAGE => *slot = Some(source.into()),
+                Some(shared) => Arc::make_mut(shared)[from..from + source.len()].copy_from_slice(source),
+                slot @ None => {
                     let mut fresh = [0; PAGE];
                     fresh[from..from + source.len()].copy_from_slice(source);
-                    *slot = Some(Arc::new(fresh));
+                    *slot = Some(Arc::from(fresh.as_slice()));
                 }
             }
         }
+    }
+
+    /// [`Image::write`], which shares `data` where it is one whole page: a database writes little else.
+    pub(crate) fn write_shared(&mut self, offset: u64, data: &Arc<[u8]>) {
+        if data.len() == PAGE && offset.is_multiple_of(PAGE as u64) {
+            self.room_for(offset, PAGE)[(offset / PAGE as u64) as usize] = Some(data.clone());
+        } else {
+            self.write(offset, data);
+        }
+    }
+
+    /// The pages, enough of them for a write of `len` bytes at `offset`.
+    fn room_for(&mut self, offset: u64, len: usize) -> &mut Vec<Page> {
+        self.set_len(self.len.max(offset + len as u64));
+        Arc::make_mut(&mut self.pages)
     }
 
     /// Sets the length; new bytes are zero.
@@ -90,7 +100,7 @@ impl Image {
     }
 
     /// The page with this index, unless it is all zeros.
-    fn page(&self, index: usize) -> Option<&Arc<[u8; PAGE]>> {
+    fn page(&self, index: usize) -> Option<&Arc<[u8]>> {
         self.pages[index].as_ref().filter(|page| page.iter().any(|byte| *byte != 0))
     }
 
@@ -100,7 +110,7 @@ impl Image {
         for index in 0..self.pages.len() {
             if let Some(page) = self.page(index) {
                 sink(&(index as u64).to_le_bytes());
-                sink(&page[..]);
+                sink(page);
             }
         }
     }

@@ -101,7 +101,7 @@ impl Tree {
             }
             Pending::Write { inode, offset, data } => {
                 if let Some(image) = self.file_mut(*inode) {
-                    image.write(*offset, data);
+                    image.write_shared(*offset, data);
                 }
             }
             Pending::SetLen { inode, len } => {
