@@ -42,8 +42,8 @@ pub fn next(choices: &mut Choices, mix: Mix, state: &State) -> Form {
         (3, false) if mix.early_registration => Form::Registration(Row { dek: 1, node: NODES[1], epoch: 1 }),
         (3 | 4, false) => data(choices, state),
         (_, false) => bootstrap(choices),
-        (3..=5, true) => rotation(choices, state),
-        (6 | 7, true) => duplicate(choices, state),
+        (3..=6, true) => rotation(choices, state),
+        (7, true) => duplicate(choices, state),
         (_, true) => registration(choices, state),
     }
 }

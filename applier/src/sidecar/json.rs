@@ -203,7 +203,7 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
         created: key.created.clone(),
         local_epoch: key.local_epoch.0,
         raft_index: Some(key.name.raft_index.0),
-        sha256: Some(hex::encode(key.name.sha256)),
+        sha256: Some(hex_text(key.name.sha256)),
     };
     let document = Document {
         version: VERSION,
@@ -215,16 +215,23 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
         keys: Some(KeyMap(sidecar.keys.iter().map(|(id, key)| (id.to_string(), record(key))).collect())),
         bootstrap: Some(Name {
             raft_index: sidecar.bootstrap.raft_index.0,
-            sha256: hex::encode(sidecar.bootstrap.sha256),
+            sha256: hex_text(sidecar.bootstrap.sha256),
         }),
         checksum: Some(NO_CHECKSUM.to_owned()),
     };
     let mut bytes = serde_json::to_vec_pretty(&document).expect("strings and numbers always serialise");
-    let checksum = hex::encode(Sha256::digest(&bytes));
+    let checksum = hex_text(Sha256::digest(&bytes).into());
     let at = bytes.len() - "\"\n}".len() - NO_CHECKSUM.len();
     assert_eq!(&bytes[at..at + NO_CHECKSUM.len()], NO_CHECKSUM.as_bytes(), "the checksum is the last field");
     bytes[at..at + NO_CHECKSUM.len()].copy_from_slice(checksum.as_bytes());
     bytes
+}
+
+/// A SHA-256 in lower-case hex. `hex::encode` goes letter by letter, and a sidecar is full of these.
+fn hex_text(digest: [u8; 32]) -> String {
+    let mut text = [0; 64];
+    hex::encode_to_slice(digest, &mut text).expect("two letters a byte");
+    String::from_utf8(text.to_vec()).expect("hex is ASCII")
 }
 
 /// Reads a sidecar, strictly.

@@ -122,9 +122,9 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// A node that has never started, on a disk with its two directories. Most find their database made: making it is
-    /// a good part of a run's calls, and one run in four is enough to crash in it.
+    /// a good part of a run's calls, and one run in six is enough to crash in it.
     pub fn new(setup: &Setup, choices: &'a mut Choices, trace: &'a Trace, probes: Probes) -> Node<'a> {
-        let blank = choices.draw(BLANK, 4) == 1;
+        let blank = choices.draw(BLANK, 6) == 1;
         let disk = if blank { blank_disk(setup) } else { prepared_disk(setup) };
         disk.set_trace(trace.clone());
         disk.watch(vec![KEY_MARKER.to_vec()]);

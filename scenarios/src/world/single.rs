@@ -49,10 +49,10 @@ enum Next {
 pub(super) fn run(mut node: Node<'_>) -> Record {
     node.weather = draw_weather(node.choices);
     let mix = Mix {
-        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::new(1, 12), Ratio::new(1, 5)]),
+        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 24), Ratio::new(1, 8)]),
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
-    let length = 7 + node.choices.draw(LENGTH, 8);
+    let length = 6 + node.choices.draw(LENGTH, 7);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
     let mut host = Host { node, mix, length, snapshots };
     host.run();
@@ -61,11 +61,11 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
 }
 
 fn draw_weather(choices: &mut Choices) -> Weather {
-    let crash = [Ratio::NEVER, Ratio::new(1, 8), Ratio::new(1, 4), Ratio::new(1, 3), Ratio::new(1, 2)];
+    let crash = [Ratio::NEVER, Ratio::new(1, 5), Ratio::new(1, 4), Ratio::new(1, 3), Ratio::new(1, 2)];
     let fault = [Ratio::NEVER, Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 12)];
     Weather {
         crash: *choices.pick(CRASHES, &crash),
-        crashes_max: 2 + choices.draw(BUDGET, 7),
+        crashes_max: 3 + choices.draw(BUDGET, 5),
         fault: *choices.pick(FAULTS, &fault),
     }
 }
@@ -138,7 +138,7 @@ impl Host<'_> {
         let resume = self.node.resume_after();
         let newest = resume.unwrap_or(self.node.database_position()).min(self.node.frontier());
         let candidates: Vec<u64> = self.snapshots.range(..=newest).map(|(index, _)| *index).rev().collect();
-        let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 4));
+        let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 8));
         if rollback {
             let index = *self.node.choices.pick(FROM, &candidates);
             let snapshot = self.snapshots[&index].clone();
