@@ -49,7 +49,7 @@ enum Next {
 pub(super) fn run(mut node: Node<'_>) -> Record {
     node.weather = draw_weather(node.choices);
     let mix = Mix {
-        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 24), Ratio::new(1, 8)]),
+        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 24), Ratio::new(1, 10)]),
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);
@@ -65,7 +65,7 @@ fn draw_weather(choices: &mut Choices) -> Weather {
     let fault = [Ratio::NEVER, Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 12)];
     Weather {
         crash: *choices.pick(CRASHES, &crash),
-        crashes_max: 3 + choices.draw(BUDGET, 5),
+        crashes_max: 3 + choices.draw(BUDGET, 4),
         fault: *choices.pick(FAULTS, &fault),
     }
 }
