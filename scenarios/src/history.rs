@@ -48,13 +48,12 @@ impl SideEffects {
         self.mutations == 0 && !self.disk && !self.memory
     }
 
-    /// A word for the places that changed.
+    /// A word for the places that changed, or were about to.
     pub const fn place(self) -> &'static str {
         match (self.memory, self.disk) {
             (true, true) => "memory-and-disk",
             (true, false) => "memory",
-            (false, true) => "disk",
-            (false, false) => "calls",
+            (false, _) => "disk",
         }
     }
 }

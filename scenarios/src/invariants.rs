@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::form::KeyNumber;
-use crate::history::{Delivery, Event, History, Moment, Observation, SidecarSeen};
+use crate::history::{Delivery, Event, Moment, Observation, SidecarSeen};
 use crate::model::{State, Verdict};
 use crate::subject::Delivered;
+use crate::world::node::advances;
 
 /// When an invariant has to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Invariant {
     pub when: When,
     /// What it says, for people.
     pub says: &'static str,
-    check: fn(&History) -> Vec<Broken>,
+    check: fn(&[Event]) -> Vec<Broken>,
 }
 
 impl fmt::Debug for Invariant {
@@ -147,7 +148,7 @@ pub const INVARIANTS: &[Invariant] = &[
 ];
 
 /// Checks the whole table.
-pub fn check(history: &History) -> Vec<Violation> {
+pub fn check(history: &[Event]) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for invariant in INVARIANTS {
         for Broken { step, entry, evidence } in (invariant.check)(history) {
@@ -160,7 +161,20 @@ pub fn check(history: &History) -> Vec<Violation> {
     violations
 }
 
-fn observations(history: &History) -> impl Iterator<Item = &Observation> {
+/// The part of a run in which subject and model are in the same state: up to the first refusal or failure that changed
+/// the disk, or that the model did not expect. What follows from it would be found once more, under a name for each
+/// of its consequences.
+fn in_step(history: &[Event]) -> &[Event] {
+    let leaves = |event: &Event| {
+        let Event::Delivered { answer, expected, faulted, effects, .. } = event else { return false };
+        let unexpected = expected.advances() && !faulted;
+        !advances(answer) && (unexpected || effects.is_some_and(|effects| effects.disk))
+    };
+    let end = history.iter().position(leaves).map_or(history.len(), |at| at + 1);
+    &history[..end]
+}
+
+fn observations(history: &[Event]) -> impl Iterator<Item = &Observation> {
     history.iter().filter_map(|event| match event {
         Event::Observed(observation) => Some(observation.as_ref()),
         _ => None,
@@ -175,7 +189,7 @@ fn seen(observation: &Observation, step: &str, evidence: String) -> Broken {
     Broken { step: step.to_owned(), entry: moment, evidence }
 }
 
-fn legitimate_log_never_halts(history: &History) -> Vec<Broken> {
+fn legitimate_log_never_halts(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| {
         let Event::Delivered { index, kind, delivery, answer, expected, faulted, .. } = event else {
             return None;
@@ -186,14 +200,15 @@ fn legitimate_log_never_halts(history: &History) -> Vec<Broken> {
             Delivered::Failed(error) | Delivered::Halted(error) => error.clone(),
             Delivered::Decided(_) | Delivered::Skipped => return None,
         };
-        let step = format!("{}: {why}", delivery.name());
+        let when = if *delivery == Delivery::First { "first" } else { "redelivery" };
+        let step = format!("{when}: {why}");
         let evidence = format!("entry {index}: expected {expected:?}, got {answer:?}");
         Some(Broken { step, entry: kind.name(), evidence })
     };
-    history.iter().filter_map(broken).collect()
+    in_step(history).iter().filter_map(broken).collect()
 }
 
-fn verdict_matches_model(history: &History) -> Vec<Broken> {
+fn verdict_matches_model(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| {
         let Event::Delivered { index, kind, delivery, answer, expected, .. } = event else { return None };
         if *answer == Delivered::Skipped && *delivery == Delivery::First {
@@ -216,21 +231,21 @@ fn verdict_matches_model(history: &History) -> Vec<Broken> {
         let evidence = format!("entry {index}: expected {expected:?}, got {got:?}");
         Some(Broken { step, entry: kind.name(), evidence })
     };
-    history.iter().filter_map(broken).collect()
+    in_step(history).iter().filter_map(broken).collect()
 }
 
-fn rejection_is_pure(history: &History) -> Vec<Broken> {
+fn rejection_is_pure(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| {
         let Event::Delivered { index, kind, answer, effects, .. } = event else { return None };
         let Delivered::Decided(Verdict::Rejected(reason)) = answer else { return None };
         let effects = effects.filter(|effects| !effects.none())?;
         let evidence = format!("entry {index} was refused ({}) and left {effects:?}", reason.name());
-        Some(Broken { step: format!("{}: {}", reason.name(), effects.place()), entry: kind.name(), evidence })
+        Some(Broken { step: reason.name().to_owned(), entry: kind.name(), evidence })
     };
     history.iter().filter_map(broken).collect()
 }
 
-fn failure_is_pure(history: &History) -> Vec<Broken> {
+fn failure_is_pure(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| {
         let Event::Delivered { index, kind, answer, effects, .. } = event else { return None };
         let Delivered::Failed(error) = answer else { return None };
@@ -241,7 +256,7 @@ fn failure_is_pure(history: &History) -> Vec<Broken> {
     history.iter().filter_map(broken).collect()
 }
 
-fn rejection_is_stable(history: &History) -> Vec<Broken> {
+fn rejection_is_stable(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| {
         let Event::Delivered { index, kind, answer, before: Some(before), faulted: false, .. } = event else {
             return None;
@@ -252,10 +267,10 @@ fn rejection_is_stable(history: &History) -> Vec<Broken> {
         let evidence = format!("entry {index}: first {before:?}, after a restart {answer:?}");
         Some(Broken { step: "changed".to_owned(), entry: kind.name(), evidence })
     };
-    history.iter().filter_map(broken).collect()
+    in_step(history).iter().filter_map(broken).collect()
 }
 
-fn start_succeeds(history: &History) -> Vec<Broken> {
+fn start_succeeds(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
         Event::StartRefused { why, faulted: false } => {
             Some(Broken { step: why.clone(), entry: "start", evidence: why.clone() })
@@ -265,7 +280,7 @@ fn start_succeeds(history: &History) -> Vec<Broken> {
     history.iter().filter_map(broken).collect()
 }
 
-fn sidecar_old_or_new(history: &History) -> Vec<Broken> {
+fn sidecar_old_or_new(history: &[Event]) -> Vec<Broken> {
     let broken = |observation: &Observation| {
         if observation.moment != Moment::Started {
             return None;
@@ -280,10 +295,10 @@ fn sidecar_old_or_new(history: &History) -> Vec<Broken> {
         let evidence = format!("expected {expected:?} or the next, found {:?}", observation.sidecar);
         Some(seen(observation, first, evidence))
     };
-    observations(history).filter_map(broken).collect()
+    observations(in_step(history)).filter_map(broken).collect()
 }
 
-fn acknowledged_survives(history: &History) -> Vec<Broken> {
+fn acknowledged_survives(history: &[Event]) -> Vec<Broken> {
     let broken = |observation: &Observation| {
         if observation.moment != Moment::Started {
             return None;
@@ -305,7 +320,7 @@ fn acknowledged_survives(history: &History) -> Vec<Broken> {
         let evidence = format!("at index {applied}: expected {state:?}, found {observation:?}");
         Some(seen(observation, step, evidence))
     };
-    observations(history).filter_map(broken).collect()
+    observations(in_step(history)).filter_map(broken).collect()
 }
 
 /// For a subject without an applied index: what is missing from a state that must be there.
@@ -321,7 +336,7 @@ fn lost(observation: &Observation, state: &State) -> Option<Broken> {
     Some(seen(observation, "data", format!("data {key} = {value} is missing")))
 }
 
-fn replay_converges(history: &History) -> Vec<Broken> {
+fn replay_converges(history: &[Event]) -> Vec<Broken> {
     let broken = |observation: &Observation| {
         if observation.moment == Moment::Started {
             return None;
@@ -344,10 +359,10 @@ fn replay_converges(history: &History) -> Vec<Broken> {
         let evidence = format!("expected {state:?}, found {observation:?}");
         Some(seen(observation, &step, evidence))
     };
-    observations(history).filter_map(broken).collect()
+    observations(in_step(history)).filter_map(broken).collect()
 }
 
-fn active_keys_resolve(history: &History) -> Vec<Broken> {
+fn active_keys_resolve(history: &[Event]) -> Vec<Broken> {
     let broken = |observation: &Observation| {
         let SidecarSeen::Content { active, keys, .. } = &observation.sidecar else { return None };
         if observation.moment == Moment::Started {
@@ -363,7 +378,7 @@ fn active_keys_resolve(history: &History) -> Vec<Broken> {
     observations(history).filter_map(broken).collect()
 }
 
-fn key_bytes_are_distinct(history: &History) -> Vec<Broken> {
+fn key_bytes_are_distinct(history: &[Event]) -> Vec<Broken> {
     let broken = |observation: &Observation| {
         let SidecarSeen::Content { keys, .. } = &observation.sidecar else { return None };
         let mut known: BTreeMap<KeyNumber, u32> = BTreeMap::new();
@@ -379,7 +394,7 @@ fn key_bytes_are_distinct(history: &History) -> Vec<Broken> {
     observations(history).filter_map(broken).collect()
 }
 
-fn epochs_never_go_back(history: &History) -> Vec<Broken> {
+fn epochs_never_go_back(history: &[Event]) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut rows = BTreeMap::new();
     let mut sidecar: BTreeMap<u32, u16> = BTreeMap::new();
@@ -406,7 +421,7 @@ fn epochs_never_go_back(history: &History) -> Vec<Broken> {
     broken
 }
 
-fn created_is_set_once(history: &History) -> Vec<Broken> {
+fn created_is_set_once(history: &[Event]) -> Vec<Broken> {
     let mut first: BTreeMap<u32, String> = BTreeMap::new();
     let mut broken = Vec::new();
     // An entry whose sidecar was never shown by a start may be lost, and then its keys are created anew.
@@ -428,7 +443,7 @@ fn created_is_set_once(history: &History) -> Vec<Broken> {
     broken
 }
 
-fn no_key_bytes_on_disk(history: &History) -> Vec<Broken> {
+fn no_key_bytes_on_disk(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
         Event::KeyOnDisk { path } => Some(Broken {
             step: path.clone(),
@@ -440,7 +455,7 @@ fn no_key_bytes_on_disk(history: &History) -> Vec<Broken> {
     history.iter().filter_map(broken).collect()
 }
 
-fn log_is_finished(history: &History) -> Vec<Broken> {
+fn log_is_finished(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
         // A node that got stuck was reported by the invariant that it got stuck on.
         Event::Ended { reached, length, stuck: false } if reached < length => Some(Broken {

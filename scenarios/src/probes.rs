@@ -96,6 +96,10 @@ pub enum Place {
     Failed,
     Halted,
     Skipped,
+    DuplicateBootstrap,
+    DuplicateRotation,
+    DuplicateRegistration,
+    NoOpAgain,
     RedeliveredKept,
     RedeliveredRolledBack,
     RedeliveredFromStart,
@@ -116,13 +120,17 @@ pub enum Place {
     CrashInRestore,
 }
 
-const PLACES: [&str; 24] = [
+const PLACES: [&str; 28] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
     "outcome/failed",
     "outcome/halted",
     "outcome/skipped",
+    "no-op/duplicate-bootstrap",
+    "no-op/duplicate-rotation",
+    "no-op/duplicate-registration",
+    "no-op/again-after-redelivery",
     "redelivery/database-kept",
     "redelivery/database-rolled-back",
     "redelivery/from-the-first-entry",

@@ -10,7 +10,7 @@ use applier::registry;
 use sim::{Choices, Disk, Errno, Fate, Fault, Lies, Probes, Profile, Ratio, Site, Trace};
 
 use super::{Record, Setup};
-use crate::form::{Blob, Form, KEY_MARKER, KeyNumber};
+use crate::form::{Blob, Form, KEY_MARKER, KeyNumber, Kind};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
 use crate::model::{State, Verdict, Writer};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
@@ -112,6 +112,7 @@ pub struct Node<'a> {
     /// A restore that was cut off: the database may be at this index as well.
     restoring_to: Option<u64>,
     rolled_back: bool,
+    host_position: u64,
     /// Tells apart entries that a world delivers at one index, one after the other.
     pub(super) tag: u64,
     /// First answer to each refused entry, and how often it was refused.
@@ -160,6 +161,7 @@ impl<'a> Node<'a> {
             database_floor: 0,
             restoring_to: None,
             rolled_back: false,
+            host_position: 0,
             tag: 0,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -281,7 +283,7 @@ impl<'a> Node<'a> {
             memory: self.memory() != memory,
         });
         self.note("answer", [answer_code(&answer), u64::from(faulted), 0], || format!("    {answer:?}"));
-        self.count(&answer);
+        self.count(&answer, form.kind(), delivery);
         let before = self.refusals.get(&(index, self.tag)).map(|(first, _)| first.clone());
         self.remember_refusal(index, &answer, faulted);
         self.history.push(Event::Delivered {
@@ -340,6 +342,7 @@ impl<'a> Node<'a> {
 
     fn acknowledge(&mut self, index: u64, form: &Form, expected: Verdict) {
         self.cut_off = None;
+        self.host_position = self.host_position.max(index);
         if index > self.frontier() && expected.advances() {
             self.in_flight = None;
             self.sidecar_shown = false;
@@ -372,6 +375,7 @@ impl<'a> Node<'a> {
         self.note("restore", [index, 0, 0], || format!("  database rolled back to {index}"));
         let armed = self.arm();
         self.restoring_to = Some(index);
+        self.host_position = self.host_position.min(index);
         self.rolled_back = true;
         let life = self.life.as_mut().expect("only a live node is restored");
         let restored = life.restore(snapshot);
@@ -400,9 +404,15 @@ impl<'a> Node<'a> {
         self.life.as_ref().and_then(|life| life.database().ok())
     }
 
-    /// Index that the database is surely at, or past: a host whose subject keeps no index goes on from there at most.
-    pub fn database_position(&self) -> u64 {
-        self.restoring_to.map_or(self.database_floor, |index| index.min(self.database_floor))
+    /// Where a host whose subject keeps no index goes on at the latest: it has delivered everything up to here since it
+    /// last went back.
+    pub fn host_position(&self) -> u64 {
+        self.host_position
+    }
+
+    /// The host goes back to `index`, on the database as it is.
+    pub fn redeliver_after(&mut self, index: u64) {
+        self.host_position = index;
     }
 
     /// The index at which the subject wants to go on.
@@ -682,7 +692,7 @@ impl<'a> Node<'a> {
         payload
     }
 
-    fn count(&mut self, answer: &Delivered) {
+    fn count(&mut self, answer: &Delivered, kind: Kind, delivery: Delivery) {
         self.hit(match answer {
             Delivered::Decided(Verdict::Applied) => Place::Applied,
             Delivered::Decided(Verdict::NoOp) => Place::NoOp,
@@ -691,6 +701,14 @@ impl<'a> Node<'a> {
             Delivered::Failed(_) => Place::Failed,
             Delivered::Halted(_) => Place::Halted,
         });
+        if *answer == Delivered::Decided(Verdict::NoOp) {
+            match (delivery, kind) {
+                (Delivery::First, Kind::Bootstrap) => self.hit(Place::DuplicateBootstrap),
+                (Delivery::First, Kind::Rotation) => self.hit(Place::DuplicateRotation),
+                (Delivery::First, _) => self.hit(Place::DuplicateRegistration),
+                (Delivery::Kept | Delivery::RolledBack, _) => self.hit(Place::NoOpAgain),
+            }
+        }
         if let Delivered::Decided(Verdict::Rejected(reason)) = answer
             && let Some(probe) = verdict(*reason)
         {

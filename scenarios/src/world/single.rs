@@ -136,7 +136,7 @@ impl Host<'_> {
     /// Where delivery begins in this life, and on what.
     fn redelivery(&mut self) -> Survived<(u64, Delivery)> {
         let resume = self.node.resume_after();
-        let newest = resume.unwrap_or(self.node.database_position()).min(self.node.frontier());
+        let newest = resume.unwrap_or(self.node.host_position()).min(self.node.frontier());
         let candidates: Vec<u64> = self.snapshots.range(..=newest).map(|(index, _)| *index).rev().collect();
         let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 8));
         if rollback {
@@ -157,6 +157,7 @@ impl Host<'_> {
             from.insert(0, resume.min(self.node.frontier()));
         }
         let index = *self.node.choices.pick(FROM, &from);
+        self.node.redeliver_after(index);
         if index < self.node.frontier() {
             self.node.hit(Place::RedeliveredKept);
         }
