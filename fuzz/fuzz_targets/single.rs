@@ -6,16 +6,14 @@ use libfuzzer_sys::fuzz_target;
 use scenarios::invariants;
 use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
-use sim::Choices;
-use sim::{Lies, Profile};
-use sim::Trace;
+use sim::{Choices, Lies, Profile, Trace};
 
 fuzz_target!(|data: &[u8]| {
     let setup = Setup {
         scenario: Scenario::Single,
         subject: Subject::Hardened,
         profile: Profile::Posix,
-        lies: Lies::default(),
+        lies: Lies::NONE,
     };
     let mut choices = Choices::bytes(data);
     let record = setup.run(&mut choices, &Trace::hashing());

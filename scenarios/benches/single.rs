@@ -11,8 +11,7 @@ use scenarios::run::{Source, run};
 use scenarios::seam::SimFiles;
 use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
-use sim::Trace;
-use sim::{Disk, Lies, Profile};
+use sim::{Disk, Lies, Profile, Trace};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,7 +23,7 @@ fn seeds(criterion: &mut Criterion) {
         scenario: Scenario::Single,
         subject: Subject::Hardened,
         profile: Profile::Posix,
-        lies: Lies::default(),
+        lies: Lies::NONE,
     };
     let mut seed = 0;
     group.bench_function("seed", |bencher| {
@@ -38,7 +37,7 @@ fn seeds(criterion: &mut Criterion) {
     let keyring = KeyringConfig { kek, sidecar: "/keys.json".to_owned() };
     let node = NodeId::new(1).expect("not 0");
     let config = Config { node, database: "/registry.redb".to_owned(), keyring: Some(keyring) };
-    let disk = Disk::with(Profile::Posix, Lies::default(), Trace::hashing());
+    let disk = Disk::with(Profile::Posix, Lies::NONE, Trace::hashing());
     let open = |disk: &Disk| open_database(&SimFiles::new(disk.mount()), &config).expect("no fault is armed");
     let database = open(&disk);
     // Forked while it is open, the database is one that crashed.

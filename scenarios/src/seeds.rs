@@ -6,6 +6,7 @@
 //! scenario = "single"
 //! subject = "as-merged"
 //! profile = "posix"
+//! lie = "skip-dir-sync"   # only where the disk lies
 //! expect = ["legitimate-log-never-halts/redelivery-kept: already-bootstrapped/bootstrap"]   # [] = nothing is found
 //! seed = 17        # either a seed,
 //! tape = """       # or the draws themselves, one `site value/bound` a line
@@ -39,6 +40,8 @@ pub struct SeedFile {
     scenario: String,
     subject: String,
     profile: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lie: Option<String>,
     /// Fingerprints that have to be found; empty if nothing may be.
     pub expect: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,7 +160,10 @@ impl Case {
             scenario: file.scenario.parse::<Scenario>().map_err(|error| name(error.to_string()))?,
             subject: file.subject.parse::<Subject>().map_err(|error| name(error.to_string()))?,
             profile: file.profile.parse::<Profile>().map_err(|error| name(error.to_string()))?,
-            lies: Lies::default(),
+            lies: match &file.lie {
+                None => Lies::NONE,
+                Some(lie) => lie.parse::<Lies>().map_err(|error| name(error.to_string()))?,
+            },
         };
         let source = match (&file.seed, &file.tape) {
             (Some(seed), None) => Source::Seed(*seed),
@@ -214,6 +220,7 @@ pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Resu
         scenario: setup.scenario.to_string(),
         subject: setup.subject.to_string(),
         profile: setup.profile.name().to_owned(),
+        lie: setup.lies.name().map(str::to_owned),
         expect: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
         seed: None,
         tape: Some(format!("{}", checked.tape)),

@@ -11,8 +11,7 @@ use applier::sidecar::Sidecar;
 use applier::{Applier, Config, DekId, KeyringConfig, NodeId, Outcome, Purpose, RaftIndex};
 use scenarios::form::{Blob, BlobFault, Form, KEY_MARKER, KeyNumber, Row};
 use scenarios::seam::{FixedClock, SimFiles};
-use sim::Trace;
-use sim::{Disk, Lies, Profile};
+use sim::{Disk, Lies, Profile, Trace};
 
 fn kek() -> Arc<LocalKek> {
     Arc::new(LocalKek::new(KeyNumber(0xEE).bytes()))
@@ -97,7 +96,7 @@ fn the_same_log_ends_in_the_same_state_on_real_and_on_simulated_files() {
     let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
     let real = apply(&OsFiles, path("registry.redb"), path("keys.json"));
 
-    let disk = Disk::with(Profile::Posix, Lies::default(), Trace::hashing());
+    let disk = Disk::with(Profile::Posix, Lies::NONE, Trace::hashing());
     let files = SimFiles::new(disk.mount());
     let simulated = apply(&files, "/registry.redb".to_owned(), "/keys.json".to_owned());
 

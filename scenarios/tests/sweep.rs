@@ -8,14 +8,11 @@ use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
 use sim::{Lies, Profile};
 
-/// Seeds of one run under `cargo test`, unless `MADSIM_TEST_NUM` says otherwise.
-const SEEDS: u64 = 300;
-
-/// The seeds that the environment asks for, with madsim's own meaning of the variables.
+/// The seeds that the environment asks for, with madsim's own meaning of the variables. `.cargo/config.toml` has the
+/// values that hold where nothing is exported.
 fn seeds() -> (u64, u64) {
     let asked = madsim::runtime::Builder::from_env();
-    let count = if asked.count > 1 { asked.count } else { SEEDS };
-    (asked.seed, asked.seed + count)
+    (asked.seed, asked.seed + asked.count)
 }
 
 fn check_clean(setup: Setup) -> Tally {
@@ -38,7 +35,8 @@ fn check_clean(setup: Setup) -> Tally {
 fn the_applier_survives_crashes_and_redelivery() {
     let tally = check_clean(setup(Scenario::Single, Subject::Hardened));
     let (first, end) = seeds();
-    if end - first >= SEEDS {
+    // An average over a few seeds says nothing.
+    if end - first >= 300 {
         assert!(tally.entries >= 8 * tally.seeds, "{} entries in {} seeds", tally.entries, tally.seeds);
         assert!(tally.crashes >= 3 * tally.seeds, "{} crashes in {} seeds", tally.crashes, tally.seeds);
     }
@@ -90,19 +88,16 @@ fn check_lie_is_caught(lies: Lies, expected: &[&str]) {
 
 #[test]
 fn a_disk_that_skips_file_syncs_is_caught() {
-    check_lie_is_caught(
-        Lies { skip_file_sync: true, ..Lies::default() },
-        &["start-succeeds/sidecar-damaged"],
-    );
+    check_lie_is_caught(Lies { skip_file_sync: true, ..Lies::NONE }, &["start-succeeds/sidecar-damaged"]);
 }
 
 #[test]
 fn a_disk_that_skips_directory_syncs_is_caught() {
-    check_lie_is_caught(Lies { skip_dir_sync: true, ..Lies::default() }, &["start-succeeds/"]);
+    check_lie_is_caught(Lies { skip_dir_sync: true, ..Lies::NONE }, &["start-succeeds/"]);
 }
 
 #[test]
 fn a_disk_whose_rename_is_not_atomic_is_caught() {
-    let lies = Lies { rename_not_atomic: true, ..Lies::default() };
+    let lies = Lies { rename_not_atomic: true, ..Lies::NONE };
     check_lie_is_caught(lies, &["start-succeeds/sidecar-missing"]);
 }

@@ -321,7 +321,7 @@ fn what_comes_after_a_power_loss_depends_on_content_only() {
 
 #[test]
 fn a_lying_file_sync_loses_synced_data() {
-    let disk = Disk::with(Profile::Posix, Lies { skip_file_sync: true, ..Lies::default() }, Trace::hashing());
+    let disk = Disk::with(Profile::Posix, Lies { skip_file_sync: true, ..Lies::NONE }, Trace::hashing());
     let mount = disk.mount();
     let file = mount.create_new("/a").unwrap();
     mount.sync_dir("/").unwrap();
@@ -334,7 +334,7 @@ fn a_lying_file_sync_loses_synced_data() {
 
 #[test]
 fn a_lying_directory_sync_loses_synced_names() {
-    let disk = Disk::with(Profile::Posix, Lies { skip_dir_sync: true, ..Lies::default() }, Trace::hashing());
+    let disk = Disk::with(Profile::Posix, Lies { skip_dir_sync: true, ..Lies::NONE }, Trace::hashing());
     let mount = disk.mount();
     mount.create_new("/a").unwrap();
     mount.sync_dir("/").unwrap();
@@ -357,8 +357,8 @@ fn a_rename_that_is_not_atomic_can_leave_neither_name() {
         enumerate(&disk, |survivor| seen |= !survivor.exists("/a") && !survivor.exists("/t"));
         seen
     };
-    assert!(neither(Lies { rename_not_atomic: true, ..Lies::default() }));
-    assert!(!neither(Lies::default()));
+    assert!(neither(Lies { rename_not_atomic: true, ..Lies::NONE }));
+    assert!(!neither(Lies::NONE));
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn checkpoints_hold_the_state_before_each_mutation() {
 #[test]
 fn the_trace_tells_what_happened() {
     let trace = Trace::keeping();
-    let disk = Disk::with(Profile::Posix, Lies::default(), trace.clone());
+    let disk = Disk::with(Profile::Posix, Lies::NONE, trace.clone());
     let mount = disk.mount();
     let file = mount.create_new("/a").unwrap();
     file.write_at(0, b"hi").unwrap();

@@ -139,11 +139,7 @@ struct Installed {
 }
 
 /// Names the entry behind every key.
-fn explain(
-    foreign: &ForeignSidecar,
-    adoption: &Adoption,
-    clock: &dyn Clock,
-) -> Result<Sidecar, AdoptError> {
+fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> Result<Sidecar, AdoptError> {
     let (reflected, applied) = (foreign.raft_applied_index, adoption.applied_index);
     if reflected > applied {
         return Err(AdoptError::Behind { sidecar: reflected, applied });

@@ -13,6 +13,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use sim::{Lies, Profile};
+use tracing_subscriber::EnvFilter;
 
 use crate::run::Range;
 use crate::subject::Subject;
@@ -45,7 +46,7 @@ impl From<Exit> for ExitCode {
     about = "Searches an encryption applier for what a crash or a rejection can break",
     after_help = "Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.\n\n\
                   Examples:\n  cargo sim sweep --count 20000\n  cargo sim sweep --subject as-merged --format json\n  \
-                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds"
+                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds\n  RUST_LOG=applier=debug cargo sim replay 17"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -72,13 +73,12 @@ struct SetupArgs {
     profile: Profile,
     /// Make the disk lie: skip-file-sync, skip-dir-sync, rename-not-atomic
     #[arg(long, value_name = "NAME")]
-    lie: Option<Lie>,
+    lie: Option<Lies>,
 }
 
 impl SetupArgs {
     fn setup(&self, scenario: Scenario) -> Setup {
-        let lies = self.lie.map_or_else(Lies::default, Lie::lies);
-        Setup { scenario, subject: self.subject, profile: self.profile, lies }
+        Setup { scenario, subject: self.subject, profile: self.profile, lies: self.lie.unwrap_or(Lies::NONE) }
     }
 }
 
@@ -174,44 +174,6 @@ impl FromStr for Format {
     }
 }
 
-/// One way in which a disk lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lie {
-    SkipFileSync,
-    SkipDirSync,
-    RenameNotAtomic,
-}
-
-impl Lie {
-    const ALL: [(&'static str, Lie); 3] = [
-        ("skip-file-sync", Lie::SkipFileSync),
-        ("skip-dir-sync", Lie::SkipDirSync),
-        ("rename-not-atomic", Lie::RenameNotAtomic),
-    ];
-
-    fn lies(self) -> Lies {
-        Lies {
-            skip_file_sync: self == Lie::SkipFileSync,
-            skip_dir_sync: self == Lie::SkipDirSync,
-            rename_not_atomic: self == Lie::RenameNotAtomic,
-        }
-    }
-
-    fn name_of(lies: Lies) -> Option<&'static str> {
-        Lie::ALL.iter().find(|(_, lie)| lie.lies() == lies).map(|(name, _)| *name)
-    }
-}
-
-impl FromStr for Lie {
-    type Err = BadArgument;
-
-    fn from_str(name: &str) -> Result<Lie, BadArgument> {
-        let found = Lie::ALL.iter().find(|(known, _)| *known == name).map(|(_, lie)| *lie);
-        let names = Lie::ALL.map(|(name, _)| name).join(", ");
-        found.ok_or_else(|| BadArgument(format!("there is no lie {name:?}; there are: {names}")))
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SeedRange {
     first: u64,
@@ -265,6 +227,11 @@ impl FromStr for TimeLimit {
 /// Parses the command line, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What the applier logs is shown where it is asked for, as in `RUST_LOG=applier=debug cargo sim replay 17`. It comes
+    // without the time of day: two replays print the same.
+    if let Ok(filter) = EnvFilter::try_from_default_env() {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = match &cli.command {
         Command::Sweep(args) => sweep::main(args, &mut out),
@@ -296,7 +263,7 @@ fn reproduce(setup: &Setup, seed: u64) -> String {
         setup.subject,
         setup.profile.name()
     );
-    if let Some(lie) = Lie::name_of(setup.lies) {
+    if let Some(lie) = setup.lies.name() {
         line.push_str(" --lie ");
         line.push_str(lie);
     }

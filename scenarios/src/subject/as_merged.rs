@@ -14,7 +14,6 @@ mod lenient;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,7 +29,7 @@ use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
 use applier::{DekId, StartError};
 
 use super::host::{read_data, replace_data, write_data};
-use super::{DATABASE, Delivered, HostSnapshot, Life, SIDECAR, SidecarView, Surroundings};
+use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
 use lenient::{Sidecar, SidecarFault};
 
@@ -276,7 +275,7 @@ impl<F: Files> Life for AsMerged<F, RedbRegistry> {
         Sidecar::parse(bytes).map(|sidecar| sidecar.view()).map_err(|fault| fault.to_string())
     }
 
-    fn keys(&self) -> BTreeMap<u32, [u8; 32]> {
+    fn keys(&self) -> Keys {
         let keystore = self.keyring.as_ref().map(|keyring| &keyring.keystore);
         let key = |keystore: &Keystore, id: DekId| {
             (id.get(), *keystore.dek(id).expect("listed a moment ago").expose())

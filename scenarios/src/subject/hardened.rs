@@ -1,6 +1,5 @@
 //! Our applier as a subject.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use applier::apply::RestoreError;
@@ -11,7 +10,8 @@ use applier::{Applier, Config, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, 
 
 use super::host::{read_data, replace_data, write_data};
 use super::{
-    DATABASE, Delivered, Held, HostSnapshot, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView, Surroundings,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView,
+    Surroundings,
 };
 use crate::model::{Reason, Verdict};
 use crate::seam::{FixedClock, SimFiles, SimKek};
@@ -80,7 +80,7 @@ impl Life for Hardened {
         }
     }
 
-    fn keys(&self) -> BTreeMap<u32, [u8; 32]> {
+    fn keys(&self) -> Keys {
         let keystore = self.0.keystore();
         let key = |id: applier::DekId| (id.get(), *keystore.dek(id).expect("listed a moment ago").expose());
         keystore.ids().into_iter().map(key).collect()

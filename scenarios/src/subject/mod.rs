@@ -152,6 +152,9 @@ pub struct HostSnapshot {
     pub data: BTreeMap<u64, u64>,
 }
 
+/// Key bytes by id.
+pub type Keys = BTreeMap<u32, [u8; 32]>;
+
 /// What a subject holds in memory besides keys and its behaviour depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -184,7 +187,7 @@ pub trait Life {
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String>;
 
     /// Keys in memory, by id.
-    fn keys(&self) -> BTreeMap<u32, [u8; 32]>;
+    fn keys(&self) -> Keys;
 
     /// Whatever else is in memory and its behaviour depends on.
     fn held(&self) -> Held {

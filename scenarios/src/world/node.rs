@@ -15,7 +15,9 @@ use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects,
 use crate::model::{State, Verdict, Writer};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
 use crate::seam::{SimFiles, SimKek};
-use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Life, SIDECAR, SidecarView, Subject, Surroundings};
+use crate::subject::{
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
+};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -70,6 +72,18 @@ struct LastCrash {
     death: Death,
 }
 
+/// The bytes of an entry, `None` where the host handles it alone.
+struct Payload {
+    form: Form,
+    bytes: Option<Rc<[u8]>>,
+}
+
+/// What the last look at the sidecar saw: most looks find the same bytes again.
+struct SidecarLook {
+    bytes: Option<Vec<u8>>,
+    seen: SidecarSeen,
+}
+
 /// One node, its log, and everything that was recorded of it.
 pub struct Node<'a> {
     pub(super) choices: &'a mut Choices,
@@ -88,9 +102,8 @@ pub struct Node<'a> {
     kek: Arc<SimKek>,
     /// Which blob each wrapped key of this world is.
     blobs: BTreeMap<Vec<u8>, Blob>,
-    payloads: BTreeMap<u64, (Form, Option<Rc<[u8]>>)>,
-    /// The bytes of the sidecar when it was last looked at, and what was seen in them.
-    sidecar_seen: Option<(Option<Vec<u8>>, SidecarSeen)>,
+    payloads: BTreeMap<u64, Payload>,
+    sidecar_look: Option<SidecarLook>,
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
     crashes: u64,
@@ -146,7 +159,7 @@ impl<'a> Node<'a> {
             kek: Arc::new(SimKek::new(LocalKek::new(KEK.bytes()))),
             blobs: BTreeMap::new(),
             payloads: BTreeMap::new(),
-            sidecar_seen: None,
+            sidecar_look: None,
             faulted: false,
             crashes: 0,
             lives: 0,
@@ -570,8 +583,8 @@ impl<'a> Node<'a> {
         let Some(life) = &self.life else { return };
         let Ok(database) = life.database() else { return };
         let bytes = self.disk.peek(SIDECAR);
-        let sidecar = match &self.sidecar_seen {
-            Some((known, seen)) if *known == bytes => seen.clone(),
+        let sidecar = match &self.sidecar_look {
+            Some(look) if look.bytes == bytes => look.seen.clone(),
             _ => match bytes.as_ref().map(|bytes| life.sidecar(bytes)) {
                 None => SidecarSeen::Missing,
                 Some(Err(error)) => SidecarSeen::Unreadable(error),
@@ -598,7 +611,7 @@ impl<'a> Node<'a> {
             rolled_back: self.rolled_back,
         };
         self.settle(&observation);
-        self.sidecar_seen = Some((bytes, observation.sidecar.clone()));
+        self.sidecar_look = Some(SidecarLook { bytes, seen: observation.sidecar.clone() });
         self.history.push(Event::Observed(Box::new(observation)));
     }
 
@@ -674,22 +687,20 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn memory(&self) -> (BTreeMap<u32, [u8; 32]>, Held) {
+    fn memory(&self) -> (Keys, Held) {
         let life = self.life.as_ref().expect("only a live node has memory");
         (life.keys(), life.held())
     }
 
     /// The bytes of the entry at `index`, wrapped once and not at every delivery.
     fn payload(&mut self, index: u64, form: &Form) -> Option<Rc<[u8]>> {
-        if let Some((known, payload)) = self.payloads.get(&index)
-            && known == form
-        {
-            return payload.clone();
+        if let Some(known) = self.payloads.get(&index).filter(|known| known.form == *form) {
+            return known.bytes.clone();
         }
         self.learn_blobs(form);
-        let payload: Option<Rc<[u8]>> = form.payload(self.kek.local()).map(Rc::from);
-        self.payloads.insert(index, (form.clone(), payload.clone()));
-        payload
+        let bytes: Option<Rc<[u8]>> = form.payload(self.kek.local()).map(Rc::from);
+        self.payloads.insert(index, Payload { form: form.clone(), bytes: bytes.clone() });
+        bytes
     }
 
     fn count(&mut self, answer: &Delivered, kind: Kind, delivery: Delivery) {
@@ -746,7 +757,7 @@ fn prepared_disk(setup: &Setup) -> Disk {
         registry::create(&SimFiles::new(disk.mount()), DATABASE).expect("no fault is armed");
         disk
     };
-    if setup.lies != Lies::default() {
+    if setup.lies != Lies::NONE {
         return make();
     }
     let at = Profile::ALL.iter().position(|profile| *profile == setup.profile).expect("all are listed");

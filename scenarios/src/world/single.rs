@@ -49,7 +49,9 @@ enum Next {
 pub(super) fn run(mut node: Node<'_>) -> Record {
     node.weather = draw_weather(node.choices);
     let mix = Mix {
-        invalid: *node.choices.pick(INVALID, &[Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 24), Ratio::new(1, 10)]),
+        invalid: *node
+            .choices
+            .pick(INVALID, &[Ratio::NEVER, Ratio::NEVER, Ratio::new(1, 24), Ratio::new(1, 10)]),
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);

@@ -9,7 +9,7 @@ use sim::{Lies, Profile};
 
 /// An honest disk under the default profile.
 pub(crate) fn setup(scenario: Scenario, subject: Subject) -> Setup {
-    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::default() }
+    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE }
 }
 
 /// Runs seeds `first..end` on so many threads.

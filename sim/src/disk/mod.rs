@@ -32,7 +32,7 @@ pub use self::{
     mount::{File, Mount},
     needles::Leak,
     op::{InodeId, OpInfo, OpKind, Pending},
-    profile::{Lies, Profile, UnknownProfile},
+    profile::{Lies, Profile, UnknownLie, UnknownProfile},
     report::CrashReport,
     snapshot::Snapshot,
 };
@@ -65,7 +65,7 @@ fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Disk {
     /// An empty disk that keeps its promises and has its own trace.
     pub fn new(profile: Profile) -> Self {
-        Self::with(profile, Lies::default(), Trace::hashing())
+        Self::with(profile, Lies::NONE, Trace::hashing())
     }
 
     /// An empty disk: a root directory, durable, and nothing pending.

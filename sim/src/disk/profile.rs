@@ -62,3 +62,37 @@ pub struct Lies {
     /// separately, so that it can leave neither.
     pub rename_not_atomic: bool,
 }
+
+impl Lies {
+    /// No breach: the disk keeps its promises.
+    pub const NONE: Self = Self { skip_file_sync: false, skip_dir_sync: false, rename_not_atomic: false };
+
+    /// Each breach alone, with its name.
+    pub const NAMED: [(&'static str, Self); 3] = [
+        ("skip-file-sync", Self { skip_file_sync: true, ..Self::NONE }),
+        ("skip-dir-sync", Self { skip_dir_sync: true, ..Self::NONE }),
+        ("rename-not-atomic", Self { rename_not_atomic: true, ..Self::NONE }),
+    ];
+
+    /// The name, where this is one breach alone.
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMED.iter().find(|(_, lies)| *lies == self).map(|(name, _)| *name)
+    }
+}
+
+/// A name that is no breach.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no disk lies by {name:?}; there are: {}", Lies::NAMED.map(|(name, _)| name).join(", "))]
+pub struct UnknownLie {
+    /// The name that was given.
+    pub name: String,
+}
+
+impl FromStr for Lies {
+    type Err = UnknownLie;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLie> {
+        let found = Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, lies)| *lies);
+        found.ok_or_else(|| UnknownLie { name: name.to_owned() })
+    }
+}

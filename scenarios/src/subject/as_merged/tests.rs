@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// Memory, sidecar bytes and rows.
-    fn everything(&mut self) -> (BTreeMap<u32, [u8; 32]>, Option<Vec<u8>>, BTreeMap<RowKey, WriterRow>) {
+    fn everything(&mut self) -> (Keys, Option<Vec<u8>>, BTreeMap<RowKey, WriterRow>) {
         (self.life().keys(), self.bytes(), self.rows())
     }
 }
