@@ -467,3 +467,6 @@ fn log_is_finished(history: &[Event]) -> Vec<Broken> {
     };
     history.iter().filter_map(broken).collect()
 }
+
+#[cfg(test)]
+mod tests;

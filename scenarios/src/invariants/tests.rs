@@ -1,0 +1,222 @@
+//! Every line of the table has a history that breaks it, and an untroubled history breaks none.
+
+use std::rc::Rc;
+
+use applier::Purpose;
+
+use super::*;
+use crate::form::{Blob, BlobFault, Form, Kind, Row};
+use crate::history::History;
+use crate::history::SideEffects;
+use crate::model::{Reason, Writer};
+
+const REFUSED: Delivered = Delivered::Decided(Verdict::Rejected(Reason::EqualIds));
+
+/// The states of a log: a bootstrap, a registration, a data entry.
+fn states() -> Vec<Rc<State>> {
+    let blob = |key| Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None };
+    let row = |epoch| Row { dek: 1, node: 0x11, epoch };
+    let log = [
+        Form::Bootstrap {
+            storage: 1,
+            storage_blob: blob(1),
+            raft: 2,
+            raft_blob: blob(2),
+            rows: vec![row(1)],
+        },
+        Form::Registration(row(3)),
+        Form::Data { key: 7, value: 3 },
+    ];
+    let mut states = vec![Rc::new(State::default())];
+    for form in &log {
+        let next = states.last().expect("the first").after(form, Verdict::Applied);
+        states.push(Rc::new(next));
+    }
+    states
+}
+
+/// What an observer sees where everything is as it should be after the entry at `index`.
+fn sound(moment: Moment, index: usize) -> Observation {
+    let state = Rc::clone(&states()[index]);
+    let keys = state.keys.iter().map(|(id, key)| (*id, (key.purpose, Some(key.blob)))).collect();
+    let times = state.keys.keys().map(|id| (*id, "2020-01-01T00:00:00Z".to_owned()));
+    Observation {
+        moment,
+        sidecar: SidecarSeen::Content {
+            active: state.active.unwrap_or((0, 0)),
+            keys,
+            created: times.collect(),
+            epochs: state.keys.keys().map(|id| (*id, 4)).collect(),
+        },
+        memory: state.keys.iter().map(|(id, key)| (*id, Some(key.blob.key))).collect(),
+        rows: state.rows.clone(),
+        data: state.data.clone(),
+        applied: Some(state.index),
+        acknowledged: Rc::clone(&state),
+        sidecar_expected: vec![Rc::clone(&state)],
+        database_expected: vec![state],
+        rolled_back: false,
+    }
+}
+
+fn seen_after(index: usize, change: impl FnOnce(&mut Observation)) -> Event {
+    let mut observation = sound(Moment::Started, index);
+    change(&mut observation);
+    Event::Observed(Box::new(observation))
+}
+
+fn caught_up(change: impl FnOnce(&mut Observation)) -> Event {
+    let mut observation = sound(Moment::CaughtUp, 3);
+    change(&mut observation);
+    Event::Observed(Box::new(observation))
+}
+
+/// Keys, times of creation and epochs of a sidecar.
+type Fields<'a> = (
+    &'a mut BTreeMap<u32, (Purpose, Option<Blob>)>,
+    &'a mut BTreeMap<u32, String>,
+    &'a mut BTreeMap<u32, u16>,
+);
+
+fn content(observation: &mut Observation) -> Fields<'_> {
+    match &mut observation.sidecar {
+        SidecarSeen::Content { keys, created, epochs, .. } => (keys, created, epochs),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn delivered(answer: Delivered, expected: Verdict, effects: Option<SideEffects>) -> Event {
+    Event::Delivered {
+        index: 4,
+        kind: Kind::Bootstrap,
+        delivery: Delivery::First,
+        answer,
+        expected,
+        faulted: false,
+        effects,
+        before: None,
+    }
+}
+
+const REJECT: Verdict = Verdict::Rejected(Reason::EqualIds);
+const TOUCHED: Option<SideEffects> = Some(SideEffects { mutations: 0, disk: false, memory: true });
+
+/// A history that breaks this invariant and no other.
+fn breaking(name: &str) -> History {
+    match name {
+        "legitimate-log-never-halts" => vec![delivered(REFUSED, Verdict::Applied, None)],
+        "verdict-matches-model" => vec![delivered(Delivered::Decided(Verdict::Applied), REJECT, None)],
+        "rejection-is-pure" => vec![delivered(REFUSED, REJECT, TOUCHED)],
+        "failure-is-pure" => vec![delivered(Delivered::Failed("no".to_owned()), REJECT, TOUCHED)],
+        "rejection-is-stable" => {
+            let mut event = delivered(REFUSED, REJECT, None);
+            if let Event::Delivered { before, .. } = &mut event {
+                *before = Some(Delivered::Decided(Verdict::Rejected(Reason::ForeignRow)));
+            }
+            vec![event]
+        }
+        "start-succeeds" => vec![Event::StartRefused { why: "io".to_owned(), faulted: false }],
+        "sidecar-old-or-new" => vec![seen_after(3, |seen| seen.sidecar = SidecarSeen::Missing)],
+        "acknowledged-survives" => vec![seen_after(3, |seen| seen.data.clear())],
+        "replay-converges" => vec![caught_up(|seen| seen.rows.clear())],
+        "active-keys-resolve" => vec![caught_up(|seen| seen.memory.clear())],
+        "key-bytes-are-distinct" => vec![seen_after(3, |seen| {
+            let state = Rc::make_mut(&mut seen.sidecar_expected[0]);
+            let twin = Blob { seal: 1, ..state.keys[&1].blob };
+            state.keys.get_mut(&2).expect("a key").blob = twin;
+            content(seen).0.insert(2, (Purpose::Raft, Some(twin)));
+        })],
+        "epochs-never-go-back" => vec![
+            seen_after(3, |_| {}),
+            seen_after(3, |seen| {
+                content(seen).2.insert(1, 3);
+            }),
+        ],
+        "created-is-set-once" => vec![
+            seen_after(3, |_| {}),
+            seen_after(3, |seen| {
+                content(seen).1.insert(1, "2020-01-01T00:00:01Z".to_owned());
+            }),
+        ],
+        "no-key-bytes-on-disk" => vec![Event::KeyOnDisk { path: "/db/registry.redb".to_owned() }],
+        "log-is-finished" => vec![Event::Ended { reached: 3, length: 4, stuck: false }],
+        other => panic!("no history breaks {other:?}"),
+    }
+}
+
+fn broken(history: &[Event]) -> Vec<&'static str> {
+    check(history).iter().map(|violation| violation.invariant).collect()
+}
+
+#[test]
+fn every_invariant_has_a_history_that_breaks_it_alone() {
+    for invariant in INVARIANTS {
+        assert_eq!(broken(&breaking(invariant.name)), [invariant.name]);
+    }
+}
+
+#[test]
+fn an_untroubled_history_breaks_none() {
+    let history = [
+        seen_after(0, |_| {}),
+        delivered(Delivered::Decided(Verdict::Applied), Verdict::Applied, None),
+        seen_after(1, |_| {}),
+        delivered(REFUSED, REJECT, Some(SideEffects { mutations: 0, disk: false, memory: false })),
+        seen_after(3, |_| {}),
+        caught_up(|_| {}),
+        Event::Ended { reached: 3, length: 3, stuck: false },
+    ];
+    assert_eq!(check(&history), []);
+}
+
+#[test]
+fn a_row_that_goes_back_is_excused_by_a_rollback_alone() {
+    let back = |rolled_back| {
+        let earlier = seen_after(1, |seen| seen.rolled_back = rolled_back);
+        broken(&[seen_after(2, |_| {}), earlier])
+    };
+    assert_eq!(back(false), ["epochs-never-go-back"]);
+    assert!(back(true).is_empty());
+}
+
+#[test]
+fn the_database_may_have_an_interrupted_entry_wholly_or_not_at_all() {
+    let interrupted = |index: usize, change: fn(&mut Observation)| {
+        let mut seen = sound(Moment::Started, index);
+        seen.sidecar_expected = vec![Rc::clone(&states()[1]), Rc::clone(&states()[2])];
+        seen.database_expected.clone_from(&seen.sidecar_expected);
+        change(&mut seen);
+        broken(&[Event::Observed(Box::new(seen))])
+    };
+    assert!(interrupted(1, |_| {}).is_empty());
+    assert!(interrupted(2, |_| {}).is_empty());
+    assert_eq!(interrupted(1, |seen| seen.rows.clone_from(&states()[2].rows)), ["acknowledged-survives"]);
+    assert_eq!(interrupted(2, |seen| seen.rows.clone_from(&states()[1].rows)), ["acknowledged-survives"]);
+    assert_eq!(interrupted(3, |_| {}), ["acknowledged-survives"]);
+}
+
+#[test]
+fn a_subject_without_an_index_may_be_ahead_and_not_behind() {
+    let seen = |change: fn(&mut Observation)| {
+        let mut seen = sound(Moment::Started, 2);
+        seen.applied = None;
+        change(&mut seen);
+        broken(&[Event::Observed(Box::new(seen))])
+    };
+    assert!(seen(|seen| seen.data.clone_from(&states()[3].data)).is_empty());
+    assert_eq!(seen(|seen| seen.rows.clear()), ["acknowledged-survives"]);
+    let other = |seen: &mut Observation| {
+        seen.rows.insert((1, 0x11), Writer { node: 0x5_0011, first: 1, last: 3 });
+    };
+    assert_eq!(seen(other), ["acknowledged-survives"]);
+}
+
+#[test]
+fn what_follows_from_an_impure_refusal_is_not_found_again() {
+    let disk = SideEffects { mutations: 3, disk: true, memory: false };
+    let history = [delivered(REFUSED, REJECT, Some(disk)), seen_after(3, |seen| seen.rows.clear())];
+    assert_eq!(broken(&history), ["rejection-is-pure"]);
+    let memory = SideEffects { mutations: 0, disk: false, memory: true };
+    let history = [delivered(REFUSED, REJECT, Some(memory)), seen_after(3, |seen| seen.rows.clear())];
+    assert_eq!(broken(&history), ["rejection-is-pure", "acknowledged-survives"], "a restart forgets memory");
+}
