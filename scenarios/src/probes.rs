@@ -29,6 +29,11 @@ pub enum Step {
 impl Step {
     const COUNT: usize = 9;
 
+    /// Words for it.
+    pub const fn name(self) -> &'static str {
+        STEPS[self as usize]
+    }
+
     /// The step that a call about to run belongs to. `database_calls` is how many the database made before it since
     /// the step began.
     pub fn of(op: &OpInfo, database_calls: u64) -> Step {
@@ -74,7 +79,15 @@ macro_rules! matrix {
     };
 }
 
-const MATRIX: [&str; Step::COUNT * 5] = matrix!(
+/// One list of names, for the steps alone and for the matrix.
+macro_rules! steps {
+    ($($step:literal),+) => {
+        const STEPS: [&str; Step::COUNT] = [$($step),+];
+        const MATRIX: [&str; Step::COUNT * 5] = matrix!($($step),+);
+    };
+}
+
+steps!(
     "sidecar-unlink",
     "sidecar-create",
     "sidecar-write",

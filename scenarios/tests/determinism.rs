@@ -57,5 +57,5 @@ fn digests_are_those_of_every_build() {
         digest(Scenario::Reject, Subject::Hardened),
         digest(Scenario::Reject, Subject::AsMerged),
     ];
-    assert_eq!(found, ["PIN1", "PIN2", "PIN3", "PIN4"]);
+    assert_eq!(found, ["4fcce3231267d6bc", "e562e71ed8cb21fc", "28132a6331933b7b", "42c2964e050c0f9e"]);
 }

@@ -110,6 +110,19 @@ pub enum Delivered {
     Halted(String),
 }
 
+impl fmt::Display for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Delivered::Decided(Verdict::Applied) => f.write_str("applied"),
+            Delivered::Decided(Verdict::NoOp) => f.write_str("no-op"),
+            Delivered::Decided(Verdict::Rejected(reason)) => write!(f, "rejected, {}", reason.name()),
+            Delivered::Skipped => f.write_str("skipped"),
+            Delivered::Failed(error) => write!(f, "failed, {error}"),
+            Delivered::Halted(error) => write!(f, "halted, {error}"),
+        }
+    }
+}
+
 /// A key as the sidecar records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SidecarKey {

@@ -56,6 +56,17 @@ pub enum Death {
     Clean,
 }
 
+impl Death {
+    /// Words for it.
+    const fn name(self) -> &'static str {
+        match self {
+            Death::Process => "process crash",
+            Death::Power => "power loss",
+            Death::Clean => "clean stop",
+        }
+    }
+}
+
 /// What came of a step in which the node might have died.
 #[derive(Debug)]
 pub enum Survived<T> {
@@ -219,7 +230,7 @@ impl<'a> Node<'a> {
     /// Starts a life, in which it may die or be refused.
     pub fn start(&mut self) -> Survived<()> {
         self.lives += 1;
-        self.note("start", [self.lives, 0, 0], || "start".to_owned());
+        self.note("start", [self.lives, 0, 0], || format!("life {}", self.lives));
         self.files = SimFiles::new(self.disk.mount());
         self.faulted = false;
         let armed = self.arm();
@@ -238,7 +249,7 @@ impl<'a> Node<'a> {
             Ok(life) => self.life = Some(life),
             Err(error) if self.disk.died_at().is_none() => {
                 let why = refusal_name(&error).to_owned();
-                self.note("refused", [0; 3], || format!("  start refused: {error}"));
+                self.note("refused", [0; 3], || format!("start: {error}"));
                 self.history.push(Event::StartRefused { why, faulted });
                 if !faulted {
                     self.stuck = true;
@@ -268,7 +279,7 @@ impl<'a> Node<'a> {
         let form = self.log[index as usize].clone();
         let expected = self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, &form);
         self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
-            format!("  deliver {index} ({}): {form}", delivery.name())
+            format!("{index}, {}: {form}", delivery.name())
         });
         let payload = self.payload(index, &form);
         let armed = self.arm();
@@ -295,7 +306,7 @@ impl<'a> Node<'a> {
             disk: self.disk.snapshot() != disk,
             memory: self.memory() != memory,
         });
-        self.note("answer", [answer_code(&answer), u64::from(faulted), 0], || format!("    {answer:?}"));
+        self.note("answer", [answer_code(&answer), u64::from(faulted), 0], || answer.to_string());
         self.count(&answer, form.kind(), delivery);
         let before = self.refusals.get(&(index, self.tag)).map(|(first, _)| first.clone());
         self.remember_refusal(index, &answer, faulted);
@@ -385,7 +396,7 @@ impl<'a> Node<'a> {
 
     /// Rolls the database back to a host snapshot; the node may die in it.
     pub fn restore(&mut self, index: u64, snapshot: &HostSnapshot) -> Survived<()> {
-        self.note("restore", [index, 0, 0], || format!("  database rolled back to {index}"));
+        self.note("restore", [index, 0, 0], || format!("database to {index}"));
         let armed = self.arm();
         self.restoring_to = Some(index);
         self.host_position = self.host_position.min(index);
@@ -405,7 +416,7 @@ impl<'a> Node<'a> {
                 Survived::Yes(())
             }
             Err(error) => {
-                self.note("restore-failed", [0; 3], || format!("    {error}"));
+                self.note("restore-failed", [0; 3], || error.clone());
                 self.die_of_fault();
                 Survived::No
             }
@@ -442,7 +453,7 @@ impl<'a> Node<'a> {
     /// Ends the life as `death` says. What its objects still try to write goes nowhere, unless it is stopped cleanly.
     pub fn end(&mut self, death: Death) {
         let death = if self.disk.sync_failed() { Death::Power } else { death };
-        self.note("end", [death as u64, 0, 0], || format!("end of life: {death:?}"));
+        self.note("end", [death as u64, 0, 0], || format!("of life: {}", death.name()));
         self.disk.disarm();
         match death {
             Death::Clean => {
@@ -532,7 +543,7 @@ impl<'a> Node<'a> {
         let death = if power || self.disk.sync_failed() { Death::Power } else { Death::Process };
         self.crashes += 1;
         self.note("crash", [step as u64, death as u64, u64::from(in_start)], || {
-            format!("  crash at {step:?}: {death:?}")
+            format!("at {}: {}", step.name(), death.name())
         });
         self.probe_crash(step, death, in_start);
         self.fault_fired();
