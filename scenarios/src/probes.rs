@@ -131,9 +131,12 @@ pub enum Place {
     FateDropped,
     FateTorn,
     CrashInRestore,
+    CrashInDatabaseCreation,
+    CrashBeforeDatabaseIsNamed,
+    CrashBeforeDatabaseNameIsDurable,
 }
 
-const PLACES: [&str; 28] = [
+const PLACES: [&str; 31] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
@@ -162,6 +165,9 @@ const PLACES: [&str; 28] = [
     "fate/dropped",
     "fate/torn",
     "crash/in-restore",
+    "crash/database-creation",
+    "crash/before-database-is-named",
+    "crash/before-database-name-is-durable",
 ];
 
 const REASONS: [Reason; 19] = [

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use applier::kek::LocalKek;
 use applier::registry;
-use sim::{Choices, Disk, Errno, Fate, Fault, Lies, Probes, Profile, Ratio, Site, Trace};
+use sim::{Choices, Disk, Errno, Fate, Fault, Lies, OpKind, Probes, Profile, Ratio, Site, Trace};
 
 use super::{Record, Setup};
 use crate::form::{Blob, Form, KEY_MARKER, KeyNumber, Kind};
@@ -32,6 +32,10 @@ const KEK: KeyNumber = KeyNumber(0xEE);
 
 /// A start makes some 25 mutating calls and an entry some 20: about one crash in four comes after the last.
 const CRASH_WINDOW: u64 = 24;
+/// A start that creates the database makes some 25 more.
+const CREATION_WINDOW: u64 = 48;
+/// Calls about names are few, and what a crash leaves depends on them most: one crash in four is aimed at one.
+const NAME_WINDOW: u64 = 8;
 const FAULT_WINDOW: u64 = 40;
 
 /// How much goes wrong, drawn once a seed, so that some runs are calm and some are storms.
@@ -504,8 +508,12 @@ impl<'a> Node<'a> {
     fn arm(&mut self) -> Armed {
         let mut armed = Armed { crash: false, fault: false, database: 0 };
         if self.crashes < self.weather.crashes_max && self.choices.chance(CRASH, self.weather.crash) {
-            let after = self.choices.draw(CRASH_AT, CRASH_WINDOW);
-            self.disk.arm(Fault::DieAtMutation(self.disk.mutations() + after));
+            let window = if self.disk.exists(DATABASE) { CRASH_WINDOW } else { CREATION_WINDOW };
+            let at = self.choices.draw(CRASH_AT, window + NAME_WINDOW);
+            self.disk.arm(match at.checked_sub(window) {
+                None => Fault::DieAtMutation(self.disk.mutations() + at),
+                Some(nth) => Fault::DieAtNameCall(self.disk.name_calls() + nth),
+            });
             armed.crash = true;
         }
         if self.choices.chance(FAULT, self.weather.fault) {
@@ -541,6 +549,14 @@ impl<'a> Node<'a> {
         };
         let power = self.choices.draw(CRASH_KIND, 2) == 1;
         let death = if power || self.disk.sync_failed() { Death::Power } else { Death::Process };
+        if let Some(op) = died.filter(|op| op.path.starts_with("/db")) {
+            match op.kind {
+                OpKind::Rename => self.hit(Place::CrashBeforeDatabaseIsNamed),
+                OpKind::SyncDir => self.hit(Place::CrashBeforeDatabaseNameIsDurable),
+                _ if op.path != DATABASE => self.hit(Place::CrashInDatabaseCreation),
+                _ => {}
+            }
+        }
         self.crashes += 1;
         self.note("crash", [step as u64, death as u64, u64::from(in_start)], || {
             format!("at {}: {}", step.name(), death.name())

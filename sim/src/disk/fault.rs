@@ -26,16 +26,19 @@ impl Errno {
 
 /// One thing that goes wrong.
 ///
-/// Calls are numbered from 0 over the life of the whole disk, in two counts: a call's number is what
-/// [`crate::Disk::calls`] says just before it, and a mutating call's mutation number what
-/// [`crate::Disk::mutations`] says just before it. So `DieAtMutation(disk.mutations())` hits the very next
-/// mutating call.
+/// Calls are numbered from 0 over the life of the whole disk, in three counts: a call's number is what
+/// [`crate::Disk::calls`] says just before it, a mutating call's mutation number what
+/// [`crate::Disk::mutations`] says, and that of a call about names what [`crate::Disk::name_calls`] says. So
+/// `DieAtMutation(disk.mutations())` hits the very next mutating call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fault {
     /// The disk dies: the mutating call that would have this mutation number is neither performed nor
     /// counted, and it and every later call of this life, reads too, answer EIO, change nothing and are not
     /// counted.
     DieAtMutation(u64),
+    /// The same at the call about names (create, rename, unlink, mkdir, directory sync) with this number. They
+    /// are few among many writes, and much depends on their order.
+    DieAtNameCall(u64),
     /// One call answers with an error and changes nothing; it is counted. EIO hits the first call whose
     /// number is `call` or above; ENOSPC the first such call that consumes space (create, write, a growing
     /// `set_len`, mkdir).
@@ -66,22 +69,26 @@ impl FaultPlan {
         self.armed.clear();
     }
 
-    /// Whether the mutating call with this number is the one before which the disk dies. A number that has
-    /// already passed when the fault is armed never comes again.
-    pub(crate) fn dies_at(&self, mutation: u64) -> bool {
-        self.armed.contains(&Fault::DieAtMutation(mutation))
+    /// Whether the mutating call with these numbers is the one before which the disk dies; `name_call` is that
+    /// of a call about names. A number that has already passed when the fault is armed never comes again.
+    pub(crate) fn dies_at(&self, mutation: u64, name_call: Option<u64>) -> bool {
+        self.armed.iter().any(|fault| match fault {
+            Fault::DieAtMutation(at) => *at == mutation,
+            Fault::DieAtNameCall(at) => Some(*at) == name_call,
+            Fault::ErrorAtCall { .. } => false,
+        })
     }
 
     /// The error that this call meets, if any; it is then used up.
     pub(crate) fn take_error(&mut self, number: u64, consumes_space: bool) -> Option<Errno> {
         let hit = self.armed.iter().position(|fault| match fault {
-            Fault::DieAtMutation(_) => false,
+            Fault::DieAtMutation(_) | Fault::DieAtNameCall(_) => false,
             Fault::ErrorAtCall { call, errno: Errno::Eio } => number >= *call,
             Fault::ErrorAtCall { call, errno: Errno::Enospc } => number >= *call && consumes_space,
         })?;
         match self.armed.remove(hit) {
             Fault::ErrorAtCall { errno, .. } => Some(errno),
-            Fault::DieAtMutation(_) => None,
+            Fault::DieAtMutation(_) | Fault::DieAtNameCall(_) => None,
         }
     }
 

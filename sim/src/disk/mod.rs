@@ -137,7 +137,7 @@ impl Disk {
         lock(&self.shared).plan.dead
     }
 
-    /// The call before which the disk died by [`Fault::DieAtMutation`] in this life.
+    /// The call before which the disk died by a planned death in this life.
     pub fn died_at(&self) -> Option<OpInfo> {
         lock(&self.shared).plan.died_at.clone()
     }
@@ -212,6 +212,11 @@ impl Disk {
     /// where they failed or had nothing to do. It never goes down.
     pub fn mutations(&self) -> u64 {
         lock(&self.shared).mutations
+    }
+
+    /// How many of those were about names: create, rename, unlink, mkdir and directory sync. It never goes down.
+    pub fn name_calls(&self) -> u64 {
+        lock(&self.shared).name_calls
     }
 
     /// How many operations are pending.

@@ -60,6 +60,11 @@ impl OpKind {
         }
     }
 
+    /// Whether calls of this kind change the entries of a directory or make them durable.
+    pub const fn concerns_names(self) -> bool {
+        matches!(self, Self::Create | Self::Rename | Self::Unlink | Self::Mkdir | Self::SyncDir)
+    }
+
     /// Whether calls of this kind make something durable.
     pub const fn is_sync(self) -> bool {
         matches!(self, Self::SyncFile | Self::SyncDir)

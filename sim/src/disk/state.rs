@@ -34,6 +34,7 @@ pub(super) struct State {
     pub(super) life: u64,
     pub(super) calls: u64,
     pub(super) mutations: u64,
+    pub(super) name_calls: u64,
     pub(super) plan: FaultPlan,
     pub(super) needles: Needles,
     pub(super) leak: Option<Leak>,
@@ -92,6 +93,7 @@ impl State {
             life: 0,
             calls: 0,
             mutations: 0,
+            name_calls: 0,
             plan: FaultPlan::default(),
             needles: Needles::default(),
             leak: None,
@@ -106,7 +108,8 @@ impl State {
             return Err(error(EIO));
         }
         let info = || OpInfo { kind: call.kind, path: call.path.to_owned() };
-        if call.kind.mutates() && self.plan.dies_at(self.mutations) {
+        let name_call = call.kind.concerns_names().then_some(self.name_calls);
+        if call.kind.mutates() && self.plan.dies_at(self.mutations, name_call) {
             self.plan.dead = true;
             self.plan.died_at = Some(info());
             self.trace.record("death", [self.mutations, 0, 0], || format!("before {}", info()));
@@ -119,6 +122,7 @@ impl State {
         self.calls += 1;
         if call.kind.mutates() {
             self.mutations += 1;
+            self.name_calls += u64::from(name_call.is_some());
             let [_, offset, len] = call.numbers;
             self.trace.record(call.kind.name(), call.numbers, || match call.kind {
                 OpKind::Write => format!("{} at {offset}, {len} bytes", call.path),
