@@ -507,8 +507,12 @@ impl<'a> Node<'a> {
     /// Draws what goes wrong in the step to come.
     fn arm(&mut self) -> Armed {
         let mut armed = Armed { crash: false, fault: false, database: 0 };
-        if self.crashes < self.weather.crashes_max && self.choices.chance(CRASH, self.weather.crash) {
-            let window = if self.disk.exists(DATABASE) { CRASH_WINDOW } else { CREATION_WINDOW };
+        let creates = !self.disk.exists(DATABASE);
+        // A database is created once in a run, if at all, so this is the time to disturb it.
+        let crash =
+            if creates && self.weather.crash != Ratio::NEVER { Ratio::new(1, 2) } else { self.weather.crash };
+        if self.crashes < self.weather.crashes_max && self.choices.chance(CRASH, crash) {
+            let window = if creates { CREATION_WINDOW } else { CRASH_WINDOW };
             let at = self.choices.draw(CRASH_AT, window + NAME_WINDOW);
             self.disk.arm(match at.checked_sub(window) {
                 None => Fault::DieAtMutation(self.disk.mutations() + at),
