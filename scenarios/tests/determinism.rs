@@ -57,5 +57,5 @@ fn digests_are_those_of_every_build() {
         digest(Scenario::Reject, Subject::Hardened),
         digest(Scenario::Reject, Subject::AsMerged),
     ];
-    assert_eq!(found, ["4fcce3231267d6bc", "e562e71ed8cb21fc", "28132a6331933b7b", "42c2964e050c0f9e"]);
+    assert_eq!(found, ["e42c46aaf4124fbb", "5a60d3472828bb5b", "066f820aa1784692", "fa869bf8463f96e8"]);
 }
