@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, io};
 
-use sim::{Disk, Exhaustive, Fault, Mount, Profile};
+use sim::{Disk, Exhaustive, Fault, Mount, Profile, Tearing};
 
 type Step = fn(&Mount) -> io::Result<()>;
 
@@ -30,13 +30,14 @@ impl Outcomes {
 
 struct Litmus {
     profile: Profile,
-    garble: bool,
+    tearing: Tearing,
     /// Done and made durable before the program.
     setup: Step,
     files: &'static [&'static str],
 }
 
-const POSIX: Litmus = Litmus { profile: Profile::Posix, garble: false, setup: |_| Ok(()), files: &["/a"] };
+const POSIX: Litmus =
+    Litmus { profile: Profile::Posix, tearing: Tearing::Sectors, setup: |_| Ok(()), files: &["/a"] };
 const EXT4: Litmus = Litmus { profile: Profile::Ext4Ordered, ..POSIX };
 
 impl Litmus {
@@ -66,7 +67,7 @@ impl Litmus {
 
     fn prepared(&self) -> Disk {
         let disk = Disk::new(self.profile);
-        disk.set_garble(self.garble);
+        disk.set_tearing(self.tearing);
         (self.setup)(&disk.mount()).expect("nothing fails without a fault");
         assert_eq!(disk.pending_len(), 0, "what a program starts from is durable");
         disk
@@ -229,7 +230,7 @@ fn l8_each_sector_of_an_overwrite_is_old_or_new() {
     let program: Step = |m| write(m, "/a", "YY");
     let posix = Litmus { setup: |m| durable(m, "/a", "XX"), ..POSIX };
     posix.after(program).are(&["XX", "XY", "YX", "YY"], 6);
-    let garbled = Litmus { garble: true, ..posix };
+    let garbled = Litmus { tearing: Tearing::Garbled, ..posix };
     garbled.after(program).are(&["??", "?X", "?Y", "X?", "XX", "XY", "Y?", "YX", "YY"], 326);
     let ext4 = Litmus { profile: Profile::Ext4Ordered, setup: |m| durable(m, "/a", "XX"), ..POSIX };
     ext4.after(program).are(&["XX", "XY", "YX", "YY"], 6);
@@ -340,4 +341,14 @@ fn the_sector_in_which_a_file_ended_does_not_tear() {
     posix.after(program).are(&["_", "Y", "?"], 4);
     let ext4 = Litmus { profile: Profile::Ext4Ordered, ..posix };
     ext4.after(program).are(&["_", "Y"], 3);
+}
+
+#[test]
+fn pages_that_are_whole_are_old_or_new_and_smaller_writes_tear_all_the_same() {
+    let setup: Step = |m| durable(m, "/a", "XXXXXXXXXX");
+    let whole = Litmus { tearing: Tearing::PagesWhole, setup, ..POSIX };
+    let page: Step = |m| write(m, "/a", "YYYYYYYY");
+    whole.after(page).are(&["XXXXXXXXXX", "YYYYYYYYXX"], 2);
+    let less: Step = |m| write(m, "/a", "YY");
+    whole.after(less).are(&["XXXXXXXXXX", "XYXXXXXXXX", "YXXXXXXXXX", "YYXXXXXXXX"], 6);
 }

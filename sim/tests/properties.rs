@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
-use sim::{Choices, Disk, Exhaustive, Mount, Profile};
+use sim::{Choices, Disk, Exhaustive, Mount, Profile, Tearing};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -109,6 +109,10 @@ fn profile() -> impl Strategy<Value = Profile> {
     prop::sample::select(Profile::ALL.to_vec())
 }
 
+fn tearing() -> impl Strategy<Value = Tearing> {
+    prop::sample::select(vec![Tearing::PagesWhole, Tearing::Sectors, Tearing::Garbled])
+}
+
 /// Every outcome of a power loss; `None` if there are too many.
 fn outcomes(disk: &Disk) -> Option<BTreeSet<Shown>> {
     let mut walk = Exhaustive::limited(20_000);
@@ -169,11 +173,11 @@ proptest! {
     #[test]
     fn the_calmest_crash_takes_nothing(
         profile in profile(),
-        garble: bool,
+        tearing in tearing(),
         steps in vec(step(700, 12), 0..30),
     ) {
         let disk = ran(profile, &steps);
-        disk.set_garble(garble);
+        disk.set_tearing(tearing);
         let before = look(&disk);
         disk.power_loss(&mut Choices::bytes(&[]));
         prop_assert_eq!(look(&disk), before);

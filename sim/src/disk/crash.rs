@@ -20,7 +20,7 @@
 //! well. A surviving rename over an existing name brings with it whatever had been done to the renamed file.
 //!
 //! Not modelled: sectors that tear inside, bits that rot, writes that land elsewhere, and data that returns
-//! from a block once freed, except as "stale" bytes under `garble`.
+//! from a block once freed, except as "stale" bytes under [`Tearing::Garbled`].
 
 use super::{
     image::Image,
@@ -40,6 +40,22 @@ const WRITE: Site = Site::new("disk.fate.write");
 const TORN_SECTOR: Site = Site::new("disk.fate.sector");
 const LENGTH: Site = Site::new("disk.fate.length");
 const GARBAGE: Site = Site::new("disk.fate.garbage");
+
+/// What can become of the parts of one write.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Tearing {
+    /// Writes of [`WHOLE_FROM`] bytes or more are kept or dropped whole, smaller ones tear at sectors. A subset
+    /// of the states of the next, for enumerations in which the tears of database pages are too many.
+    PagesWhole,
+    /// Every write tears at sectors, each of which is old or new.
+    #[default]
+    Sectors,
+    /// Harsher than any profile: a torn sector may also be garbage or, past the old end, stale.
+    Garbled,
+}
+
+/// Bytes from which on [`Tearing::PagesWhole`] does not tear a write: a database page.
+pub const WHOLE_FROM: u64 = 4096;
 
 /// How many patterns garbage can have.
 const GARBAGE_PATTERNS: u64 = 16;
@@ -75,13 +91,12 @@ pub(crate) struct Survivor {
 
 /// Decides what survives: the one crash function.
 ///
-/// With a seeded source it yields one tree, under [`crate::Exhaustive`] every legal one. `garble` makes it
-/// harsher: a torn sector may then also be garbage or, past the old end, stale bytes.
+/// With a seeded source it yields one tree, under [`crate::Exhaustive`] every legal one.
 pub(crate) fn crash(
     durable: &Tree,
     pending: &[Pending],
     profile: Profile,
-    garble: bool,
+    tearing: Tearing,
     choices: &mut Choices,
 ) -> Survivor {
     let mut tree = durable.clone();
@@ -104,7 +119,7 @@ pub(crate) fn crash(
                 let forced =
                     if profile == Profile::Posix { 0 } else { forced_before(ops[0].inode, pending, &fates) };
                 note_known_lengths(image.len(), ops, pending, profile);
-                draw_data(ops, forced, pending, profile, garble, choices);
+                draw_data(ops, forced, pending, profile, tearing, choices);
                 apply_data(image, ops, pending, profile, &mut fates);
             }
             None => ops.iter().for_each(|op| fates[op.at] = Fate::Unreachable),
@@ -221,14 +236,14 @@ fn draw_data(
     forced: usize,
     pending: &[Pending],
     profile: Profile,
-    garble: bool,
+    tearing: Tearing,
     choices: &mut Choices,
 ) {
     ops.sort_unstable_by_key(|op| (op.offset, op.at));
     for op in ops.iter_mut() {
         op.plan = match &pending[op.at] {
             Pending::Write { data, .. } if op.at < forced => Plan::whole(op.offset + data.len() as u64),
-            Pending::Write { data, .. } => draw_write(op, data.len() as u64, profile, garble, choices),
+            Pending::Write { data, .. } => draw_write(op, data.len() as u64, profile, tearing, choices),
             _ if op.at < forced || choices.draw(SET_LEN, 2) == 0 => Plan::default(),
             _ => Plan { data: Data::Old, ..Plan::default() },
         };
@@ -242,7 +257,7 @@ impl Plan {
     }
 }
 
-fn draw_write(op: &DataOp, len: u64, profile: Profile, garble: bool, choices: &mut Choices) -> Plan {
+fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices: &mut Choices) -> Plan {
     let (offset, end, known) = (op.offset, op.offset + len, op.known);
     let fresh_from = match profile {
         Profile::Ext4Ordered if known <= offset => offset,
@@ -250,10 +265,14 @@ fn draw_write(op: &DataOp, len: u64, profile: Profile, garble: bool, choices: &m
         Profile::Ext4Ordered => known.next_multiple_of(SECTOR).min(end),
         Profile::Posix => end,
     };
-    let data = draw_sectors(offset, fresh_from, known, garble, choices);
+    let data = draw_sectors(offset, fresh_from, known, tearing, choices);
     let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
     if plan.extends {
-        plan.reach = draw_reach(offset, end, known, profile, &plan, choices);
+        plan.reach = if tearing == Tearing::PagesWhole && len >= WHOLE_FROM {
+            if choices.draw(LENGTH, 2) == 0 { end } else { 0 }
+        } else {
+            draw_reach(offset, end, known, profile, &plan, choices)
+        };
         plan.cut = plan.reach < end;
     }
     plan
@@ -297,27 +316,31 @@ fn draw_reach(
 }
 
 /// Draws what became of the bytes from `offset` to `end`.
-fn draw_sectors(offset: u64, end: u64, known: u64, garble: bool, choices: &mut Choices) -> Data {
+fn draw_sectors(offset: u64, end: u64, known: u64, tearing: Tearing, choices: &mut Choices) -> Data {
     if offset == end {
         return Data::New;
     }
     let sectors = offset / SECTOR..end.div_ceil(SECTOR);
     // A sector alone is old or new, which is kept or dropped: it takes garbage to tear it.
-    let can_tear = garble || sectors.end - sectors.start > 1;
+    let can_tear = match tearing {
+        Tearing::PagesWhole => end - offset < WHOLE_FROM && sectors.end - sectors.start > 1,
+        Tearing::Sectors => sectors.end - sectors.start > 1,
+        Tearing::Garbled => true,
+    };
     match choices.draw(WRITE, if can_tear { 3 } else { 2 }) {
         0 => Data::New,
         1 => Data::Old,
-        _ => {
-            Data::Torn(sectors.map(|sector| draw_sector(sector * SECTOR >= known, garble, choices)).collect())
-        }
+        _ => Data::Torn(
+            sectors.map(|sector| draw_sector(sector * SECTOR >= known, tearing, choices)).collect(),
+        ),
     }
 }
 
-fn draw_sector(past_end: bool, garble: bool, choices: &mut Choices) -> Sector {
-    let bound = match (garble, past_end) {
-        (false, _) => 2,
-        (true, false) => 3,
-        (true, true) => 4,
+fn draw_sector(past_end: bool, tearing: Tearing, choices: &mut Choices) -> Sector {
+    let bound = match (tearing, past_end) {
+        (Tearing::PagesWhole | Tearing::Sectors, _) => 2,
+        (Tearing::Garbled, false) => 3,
+        (Tearing::Garbled, true) => 4,
     };
     match choices.draw(TORN_SECTOR, bound) {
         0 => Sector::New,

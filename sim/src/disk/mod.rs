@@ -27,7 +27,7 @@ use self::{
     state::{Film, State},
 };
 pub use self::{
-    crash::{Fate, SECTOR},
+    crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
     fault::{Errno, Fault},
     mount::{File, Mount},
     needles::Leak,
@@ -95,9 +95,9 @@ impl Disk {
         lock(&self.shared).profile
     }
 
-    /// Makes crashes harsher than the profile, or not: torn sectors may then be garbage or stale.
-    pub fn set_garble(&self, garble: bool) {
-        lock(&self.shared).garble = garble;
+    /// What crashes do to the parts of a write from now on.
+    pub fn set_tearing(&self, tearing: Tearing) {
+        lock(&self.shared).tearing = tearing;
     }
 
     /// The trace that mutating calls, faults and crashes are recorded in.
@@ -182,7 +182,7 @@ impl Disk {
     pub fn power_loss(&self, choices: &mut Choices) -> CrashReport {
         let mut state = lock(&self.shared);
         let state = &mut *state;
-        let mut survivor = crash(&state.durable, &state.pending, state.profile, state.garble, choices);
+        let mut survivor = crash(&state.durable, &state.pending, state.profile, state.tearing, choices);
         let order = live_inodes(&survivor.tree, &[]);
         survivor.tree.renumber(&order);
         state.next_inode = order.len() as u64;

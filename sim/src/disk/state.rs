@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Checkpoint, Disk,
-    crash::{Fate, forced_before},
+    crash::{Fate, Tearing, forced_before},
     errno::{EEXIST, EFBIG, EINVAL, EIO, EISDIR, ENOENT, ENOTDIR, EXDEV, FILE_LEN_MAX, error},
     fault::FaultPlan,
     image::Image,
@@ -22,7 +22,7 @@ use crate::trace::Trace;
 pub(super) struct State {
     pub(super) profile: Profile,
     pub(super) lies: Lies,
-    pub(super) garble: bool,
+    pub(super) tearing: Tearing,
     /// What surely survives.
     pub(super) durable: Tree,
     /// What reads see: the durable side with all that is pending done to it, kept so that reads are quick.
@@ -85,7 +85,7 @@ impl State {
         Self {
             profile,
             lies,
-            garble: false,
+            tearing: Tearing::default(),
             durable: Tree::new(),
             view: Tree::new(),
             pending: Vec::new(),
