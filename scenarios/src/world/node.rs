@@ -5,19 +5,17 @@ use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
-use applier::kek::LocalKek;
 use applier::registry;
 use sim::{Choices, Disk, Errno, Fate, Fault, Lies, OpKind, Probes, Profile, Ratio, Site, Trace};
 
+use super::look::{Look, Lookout};
 use super::{Record, Setup};
-use crate::form::{Blob, Form, KEY_MARKER, KeyNumber, Kind};
+use crate::form::{Form, KEY_MARKER, Kind};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
-use crate::model::{State, Verdict, Writer};
+use crate::model::{State, Verdict};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
-use crate::seam::{SimFiles, SimKek};
-use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
-};
+use crate::seam::SimFiles;
+use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, Subject, Surroundings};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -26,9 +24,6 @@ const FAULT: Site = Site::new("fault");
 const FAULT_AT: Site = Site::new("fault.at");
 const FAULT_KIND: Site = Site::new("fault.kind");
 const BLANK: Site = Site::new("disk.blank");
-
-/// The key that wraps the keys of every world. It begins with the marker too.
-const KEK: KeyNumber = KeyNumber(0xEE);
 
 /// A start makes some 25 mutating calls and an entry some 20: about one crash in four comes after the last.
 const CRASH_WINDOW: u64 = 24;
@@ -87,18 +82,6 @@ struct LastCrash {
     death: Death,
 }
 
-/// The bytes of an entry, `None` where the host handles it alone.
-struct Payload {
-    form: Form,
-    bytes: Option<Rc<[u8]>>,
-}
-
-/// What the last look at the sidecar saw: most looks find the same bytes again.
-struct SidecarLook {
-    bytes: Option<Vec<u8>>,
-    seen: SidecarSeen,
-}
-
 /// One node, its log, and everything that was recorded of it.
 pub struct Node<'a> {
     pub(super) choices: &'a mut Choices,
@@ -114,11 +97,7 @@ pub struct Node<'a> {
     pub(super) stuck: bool,
     pub(super) disk: Disk,
     trace: &'a Trace,
-    kek: Arc<SimKek>,
-    /// Which blob each wrapped key of this world is.
-    blobs: BTreeMap<Vec<u8>, Blob>,
-    payloads: BTreeMap<u64, Payload>,
-    sidecar_look: Option<SidecarLook>,
+    lookout: Lookout,
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
     crashes: u64,
@@ -171,10 +150,7 @@ impl<'a> Node<'a> {
             stuck: false,
             disk,
             trace,
-            kek: Arc::new(SimKek::new(LocalKek::new(KEK.bytes()))),
-            blobs: BTreeMap::new(),
-            payloads: BTreeMap::new(),
-            sidecar_look: None,
+            lookout: Lookout::new(),
             faulted: false,
             crashes: 0,
             lives: 0,
@@ -240,7 +216,7 @@ impl<'a> Node<'a> {
         let armed = self.arm();
         let world = Surroundings {
             files: self.files.clone(),
-            kek: Arc::clone(&self.kek),
+            kek: Arc::clone(self.lookout.kek()),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
         };
@@ -285,7 +261,7 @@ impl<'a> Node<'a> {
         self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
             format!("{index}, {}: {form}", delivery.name())
         });
-        let payload = self.payload(index, &form);
+        let payload = self.lookout.payload(index, &form);
         let armed = self.arm();
         let look = !expected.advances() || self.has_fault_armed(armed);
         let before = look.then(|| (self.disk.snapshot(), self.memory()));
@@ -525,7 +501,7 @@ impl<'a> Node<'a> {
             match self.choices.draw(FAULT_KIND, 3) {
                 0 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Eio }),
                 1 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Enospc }),
-                _ => self.kek.set_out_of_reach(true),
+                _ => self.lookout.kek().set_out_of_reach(true),
             }
             armed.fault = true;
         }
@@ -593,8 +569,8 @@ impl<'a> Node<'a> {
 
     /// Counts an armed error that was delivered. Whether this life has met one: a database that met one refuses to go on.
     fn fault_fired(&mut self) -> bool {
-        self.kek.set_out_of_reach(false);
-        if self.kek.take_refusal() {
+        self.lookout.kek().set_out_of_reach(false);
+        if self.lookout.kek().take_refusal() {
             self.hit(Place::FaultKek);
             self.faulted = true;
         }
@@ -612,29 +588,18 @@ impl<'a> Node<'a> {
     /// Looks at the node and records what is there beside what may be there.
     pub fn observe(&mut self, moment: Moment) {
         let Some(life) = &self.life else { return };
-        let Ok(database) = life.database() else { return };
-        let bytes = self.disk.peek(SIDECAR);
-        let sidecar = match &self.sidecar_look {
-            Some(look) if look.bytes == bytes => look.seen.clone(),
-            _ => match bytes.as_ref().map(|bytes| life.sidecar(bytes)) {
-                None => SidecarSeen::Missing,
-                Some(Err(error)) => SidecarSeen::Unreadable(error),
-                Some(Ok(view)) => self.name_blobs(view),
-            },
+        let Some(Look { sidecar, memory, rows, data, applied }) =
+            self.lookout.look(life.as_ref(), &self.disk)
+        else {
+            return;
         };
-        let memory = life.keys().into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
-        let applied = life.resume_after();
-        let rows = database.registry.rows.into_iter().map(|(key, row)| {
-            let writer = Writer { node: row.full_node_id, first: row.first_seen, last: row.last_seen };
-            ((key.dek_id, key.node16), writer)
-        });
         let (sidecar_expected, database_expected) = self.expected();
         let observation = Observation {
             moment,
             sidecar,
             memory,
-            rows: rows.collect(),
-            data: database.data,
+            rows,
+            data,
             applied,
             acknowledged: Rc::clone(self.state()),
             sidecar_expected,
@@ -642,7 +607,6 @@ impl<'a> Node<'a> {
             rolled_back: self.rolled_back,
         };
         self.settle(&observation);
-        self.sidecar_look = Some(SidecarLook { bytes, seen: observation.sidecar.clone() });
         self.history.push(Event::Observed(Box::new(observation)));
     }
 
@@ -695,43 +659,9 @@ impl<'a> Node<'a> {
         Rc::new(self.state().after(form, verdict))
     }
 
-    fn name_blobs(&self, view: SidecarView) -> SidecarSeen {
-        let mut keys = BTreeMap::new();
-        let mut created = BTreeMap::new();
-        let mut epochs = BTreeMap::new();
-        for (id, key) in view.keys {
-            keys.insert(id, (key.purpose, self.blobs.get(&key.wrapped).copied()));
-            created.insert(id, key.created);
-            epochs.insert(id, key.local_epoch);
-        }
-        SidecarSeen::Content { active: view.active, keys, created, epochs }
-    }
-
-    fn learn_blobs(&mut self, form: &Form) {
-        let blobs = match form {
-            Form::Bootstrap { storage_blob, raft_blob, .. } => vec![*storage_blob, *raft_blob],
-            Form::Rotation { blob, .. } => vec![*blob],
-            _ => return,
-        };
-        for blob in blobs {
-            self.blobs.insert(blob.bytes(self.kek.local()), blob);
-        }
-    }
-
     fn memory(&self) -> (Keys, Held) {
         let life = self.life.as_ref().expect("only a live node has memory");
         (life.keys(), life.held())
-    }
-
-    /// The bytes of the entry at `index`, wrapped once and not at every delivery.
-    fn payload(&mut self, index: u64, form: &Form) -> Option<Rc<[u8]>> {
-        if let Some(known) = self.payloads.get(&index).filter(|known| known.form == *form) {
-            return known.bytes.clone();
-        }
-        self.learn_blobs(form);
-        let bytes: Option<Rc<[u8]>> = form.payload(self.kek.local()).map(Rc::from);
-        self.payloads.insert(index, Payload { form: form.clone(), bytes: bytes.clone() });
-        bytes
     }
 
     fn count(&mut self, answer: &Delivered, kind: Kind, delivery: Delivery) {
@@ -821,11 +751,6 @@ fn answer_code(answer: &Delivered) -> u64 {
         Delivered::Halted(_) => 4,
         Delivered::Decided(Verdict::Rejected(reason)) => 5 + *reason as u64,
     }
-}
-
-fn key_number(bytes: [u8; 32]) -> Option<KeyNumber> {
-    let number = KeyNumber(bytes[31]);
-    (number.bytes() == bytes).then_some(number)
 }
 
 /// A refusal without what varies, as fingerprints need it.
