@@ -8,6 +8,8 @@ use applier::kek::LocalKek;
 use applier::secret::Dek;
 use applier::wire;
 use applier::{ports::Entropy, wire::RotationKind};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 /// Every key of a world begins with these bytes, so that one search finds any of them where no key belongs.
 pub const KEY_MARKER: [u8; 8] = *b"\xd3KEY\x9amat";
@@ -23,6 +25,22 @@ impl KeyNumber {
         bytes[..8].copy_from_slice(&KEY_MARKER);
         bytes
     }
+}
+
+/// What gives a key of a world away, as raw bytes and as the texts that a file could hold: hex, and base64 in each of
+/// its three alignments, without the letters that its neighbours have a part in.
+pub fn traces_of_a_key() -> Vec<Vec<u8>> {
+    let aligned = |before: usize| {
+        let mut bytes = vec![0; before];
+        bytes.extend(KEY_MARKER);
+        let text = STANDARD_NO_PAD.encode(&bytes);
+        let (first, last) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+        text.as_bytes()[first..last].to_vec()
+    };
+    let hex: String = KEY_MARKER.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut traces = vec![KEY_MARKER.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
+    traces.extend([0, 1, 2].map(aligned));
+    traces
 }
 
 /// A wrapped key. `seal` numbers the wrapping: the same key wrapped twice gives different bytes.
@@ -198,6 +216,15 @@ impl Form {
         }
     }
 
+    /// Ids of the keys that the entry installs.
+    pub fn key_ids(&self) -> Vec<u32> {
+        match self {
+            Form::Bootstrap { storage, raft, .. } => vec![*storage, *raft],
+            Form::Rotation { dek, .. } => vec![*dek],
+            _ => Vec::new(),
+        }
+    }
+
     /// Payload bytes for the applier, or `None` for what the host handles alone.
     pub fn payload(&self, kek: &LocalKek) -> Option<Vec<u8>> {
         let entry = match self {
@@ -356,5 +383,29 @@ impl fmt::Display for Form {
             Form::Cutover { purpose, dek } => write!(f, "enable {purpose:?} envelope under key {dek}"),
             Form::Malformed(malformed) => write!(f, "malformed: {malformed:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_recognised_in_raw_bytes_hex_and_base64_wherever_it_stands() {
+        let traces = traces_of_a_key();
+        let found = |bytes: &[u8]| {
+            traces.iter().any(|trace| bytes.windows(trace.len()).any(|window| window == trace.as_slice()))
+        };
+        let key = KeyNumber(9).bytes();
+        assert!(found(&key));
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(found(hex.as_bytes()) && found(hex.to_uppercase().as_bytes()));
+        for before in 0..6 {
+            let bytes = [&vec![0x5a; before], key.as_slice()].concat();
+            assert!(found(STANDARD_NO_PAD.encode(bytes).as_bytes()), "{before}");
+        }
+        let blob = Blob { key: KeyNumber(9), seal: 0, fault: BlobFault::None };
+        let wrapped = blob.bytes(&LocalKek::new([1; 32]));
+        assert!(!found(&wrapped) && !found(STANDARD_NO_PAD.encode(&wrapped).as_bytes()));
     }
 }

@@ -163,6 +163,21 @@ pub enum Event {
         /// The answer of its first delivery, if it was refused then.
         before: Option<Delivered>,
     },
+    /// An entry halted the node: what became of the keys in memory.
+    Halted {
+        /// Its index.
+        index: u64,
+        /// What it is.
+        kind: Kind,
+        /// Whether the fault struck before the rename that shows the new sidecar.
+        before_rename: bool,
+        /// Whether readers see another sidecar than before.
+        sidecar_changed: bool,
+        /// Whether memory has other keys than before.
+        keys_changed: bool,
+        /// Whether memory has every key that the entry installs.
+        holds_its_keys: bool,
+    },
     /// A node was looked at.
     Observed(Box<Observation>),
     /// Key bytes were written to the disk.

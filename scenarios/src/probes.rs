@@ -131,12 +131,14 @@ pub enum Place {
     FateDropped,
     FateTorn,
     CrashInRestore,
+    CrashWithNothingWritten,
+    FaultRegistryRead,
     CrashInDatabaseCreation,
     CrashBeforeDatabaseIsNamed,
     CrashBeforeDatabaseNameIsDurable,
 }
 
-const PLACES: [&str; 31] = [
+const PLACES: [&str; 33] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
@@ -165,6 +167,8 @@ const PLACES: [&str; 31] = [
     "fate/dropped",
     "fate/torn",
     "crash/in-restore",
+    "crash/with-nothing-written",
+    "fault/registry-read",
     "crash/database-creation",
     "crash/before-database-is-named",
     "crash/before-database-name-is-durable",

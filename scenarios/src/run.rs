@@ -71,8 +71,13 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
     };
     let trace = if keep_lines { Trace::keeping() } else { Trace::hashing() };
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| setup.run(&mut choices, &trace)));
-    let Ok(record) = ran else {
-        return Ok(panicked(choices, &trace));
+    let record = match ran {
+        Ok(record) => record,
+        // A run that has left its tape was not meant to get here, wherever that is.
+        Err(_) if choices.mismatch().is_some() => {
+            return Err(choices.finish().expect_err("it has one").into());
+        }
+        Err(panic) => return Ok(panicked(choices, &trace, panic.as_ref())),
     };
     let tape = choices.finish()?;
     Ok(Checked {
@@ -86,11 +91,13 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
     })
 }
 
-fn panicked(choices: Choices, trace: &Trace) -> Checked {
+fn panicked(choices: Choices, trace: &Trace, panic: &(dyn std::any::Any + Send)) -> Checked {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("not a text");
     let violation = Violation {
         invariant: "no-panic",
         fingerprint: "no-panic/run/panic".to_owned(),
-        evidence: "the run panicked; its message is on standard error".to_owned(),
+        evidence: format!("the run panicked: {message}"),
     };
     Checked {
         violations: vec![violation],

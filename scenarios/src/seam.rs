@@ -4,9 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use applier::RaftIndex;
 use applier::kek::LocalKek;
 use applier::ports::{Clock, Files, Kek, UnwrapError, WriteFile};
+use applier::registry::{
+    Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
+};
 use applier::secret::Dek;
+use redb::WriteTransaction;
 use sim::{File, Mount};
 
 /// The simulated files of one life of a node.
@@ -93,7 +98,7 @@ impl WriteFile for Cursor {
     }
 
     fn close(self: Box<Self>) -> io::Result<()> {
-        Ok(())
+        self.file.close()
     }
 }
 
@@ -149,6 +154,88 @@ impl redb::StorageBackend for SimBackend {
             self.count();
         }
         Ok(())
+    }
+}
+
+/// Whether reads of a registry fail, and whether one did.
+#[derive(Debug, Default)]
+pub struct ReadFault {
+    failing: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl ReadFault {
+    /// Makes reads fail, or not.
+    pub fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Whether one failed since the last time this was asked.
+    pub fn take_failure(&self) -> bool {
+        self.failed.swap(false, Ordering::Relaxed)
+    }
+
+    fn check(&self) -> Result<(), RegistryError> {
+        if !self.failing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.failed.store(true, Ordering::Relaxed);
+        Err(RegistryError::Storage("input/output error".to_owned()))
+    }
+}
+
+/// The registry in its real database, whose reads can be made to fail.
+#[derive(Debug)]
+pub struct SimRegistry {
+    redb: RedbRegistry,
+    reads: Arc<ReadFault>,
+}
+
+impl SimRegistry {
+    /// A registry whose reads fail as `reads` says.
+    pub fn new(redb: RedbRegistry, reads: Arc<ReadFault>) -> SimRegistry {
+        SimRegistry { redb, reads }
+    }
+
+    /// The registry itself.
+    pub fn redb(&self) -> &RedbRegistry {
+        &self.redb
+    }
+}
+
+impl Registry for SimRegistry {
+    type Tx = WriteTransaction;
+
+    fn applied_index(&self) -> Result<RaftIndex, RegistryError> {
+        self.reads.check()?;
+        self.redb.applied_index()
+    }
+
+    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
+        self.reads.check()?;
+        self.redb.sidecar_index()
+    }
+
+    fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
+        self.reads.check()?;
+        self.redb.rows(keys)
+    }
+
+    fn snapshot(&self) -> Result<RegistrySnapshot, RegistryError> {
+        self.reads.check()?;
+        self.redb.snapshot()
+    }
+
+    fn commit(&mut self, change: &Change, host: HostPart<'_, WriteTransaction>) -> Result<(), CommitError> {
+        self.redb.commit(change, host)
+    }
+
+    fn restore(
+        &mut self,
+        snapshot: &RegistrySnapshot,
+        host: HostPart<'_, WriteTransaction>,
+    ) -> Result<(), CommitError> {
+        self.redb.restore(snapshot, host)
     }
 }
 

@@ -69,6 +69,12 @@ pub enum SeedFileError {
         /// Why.
         source: io::Error,
     },
+    /// There is such a file, and none is ever replaced.
+    #[error("{path}: exists, and no seed file is ever replaced; give another name")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is cut off, or not of the documented shape.
     #[error("{path}: not a whole seed file: {message}")]
     Shape {
@@ -209,11 +215,14 @@ impl Case {
     }
 }
 
-/// Writes a run as a seed file, whole or not at all.
+/// Writes a run as a new seed file, whole or not at all.
 ///
 /// # Errors
-/// [`SeedFileError::Write`].
+/// [`SeedFileError::Exists`] and [`SeedFileError::Write`].
 pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Result<(), SeedFileError> {
+    if path.exists() {
+        return Err(SeedFileError::Exists { path: path.to_owned() });
+    }
     let file = SeedFile {
         version: VERSION,
         shows: shows.to_owned(),

@@ -61,8 +61,8 @@ mod trace;
 pub use crate::{
     choices::{Asked, Choices, Mismatch, Ratio},
     disk::{
-        Checkpoint, CrashReport, Disk, Errno, Fate, Fault, File, InodeId, Leak, Lies, Mount, OpInfo, OpKind,
-        Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, WHOLE_FROM, errno,
+        Checkpoint, CrashReport, Disk, Errno, Fate, Fault, File, InodeId, Leak, Lies, Mount, Needles, OpInfo,
+        OpKind, Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, WHOLE_FROM, errno,
     },
     exhaustive::Exhaustive,
     plugin::DiskSim,

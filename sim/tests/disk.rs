@@ -3,7 +3,7 @@
 use std::io;
 
 use sim::{
-    Choices, Disk, Errno, Exhaustive, Fate, Fault, Lies, OpInfo, OpKind, Profile, Trace,
+    Choices, Disk, Errno, Exhaustive, Fate, Fault, Lies, Needles, OpInfo, OpKind, Profile, Trace,
     errno::{EEXIST, EFBIG, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EXDEV},
 };
 
@@ -383,7 +383,7 @@ fn a_report_tells_each_fate() {
 fn watched_bytes_are_found_in_writes_across_writes_and_in_names() {
     let leak = |act: fn(&sim::Mount)| {
         let disk = Disk::default();
-        disk.watch(vec![b"password".to_vec(), Vec::new(), b"secret".to_vec()]);
+        disk.watch(&Needles::new(&[b"password".to_vec(), Vec::new(), b"secret".to_vec()]));
         act(&disk.mount());
         disk.leak().map(|leak| (leak.path, leak.offset, leak.needle))
     };

@@ -65,12 +65,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct SetupArgs {
-    /// Who is put to the test: hardened, as-merged
-    #[arg(long, default_value = "hardened", value_name = "NAME")]
-    subject: Subject,
-    /// How adversarial the disk is
-    #[arg(long, default_value = "posix", value_name = "NAME")]
-    profile: Profile,
+    /// Who is put to the test: hardened, as-merged [default: hardened]
+    #[arg(long, value_name = "NAME")]
+    subject: Option<Subject>,
+    /// How adversarial the disk is: posix, ext4-ordered [default: posix]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<Profile>,
     /// Make the disk lie: skip-file-sync, skip-dir-sync, rename-not-atomic
     #[arg(long, value_name = "NAME")]
     lie: Option<Lies>,
@@ -78,7 +78,20 @@ struct SetupArgs {
 
 impl SetupArgs {
     fn setup(&self, scenario: Scenario) -> Setup {
-        Setup { scenario, subject: self.subject, profile: self.profile, lies: self.lie.unwrap_or(Lies::NONE) }
+        let (subject, profile) = (self.subject(), self.profile());
+        Setup { scenario, subject, profile, lies: self.lie.unwrap_or(Lies::NONE) }
+    }
+
+    fn subject(&self) -> Subject {
+        self.subject.unwrap_or(Subject::Hardened)
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile.unwrap_or_default()
+    }
+
+    fn is_given(&self) -> bool {
+        self.subject.is_some() || self.profile.is_some() || self.lie.is_some()
     }
 }
 
@@ -107,6 +120,9 @@ struct SweepArgs {
     /// Stop after this long with what was found so far, as in 90s or 10m
     #[arg(long, value_name = "DURATION")]
     time_limit: Option<TimeLimit>,
+    /// Count a probe that no seed hits as a violation
+    #[arg(long)]
+    all_probes: bool,
 }
 
 impl SweepArgs {
@@ -125,9 +141,9 @@ struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Scenario of the seed: single, reject
-    #[arg(long, default_value = "single", value_name = "NAME")]
-    scenario: Scenario,
+    /// Scenario of the seed: single, reject [default: single]
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,
     /// text or json

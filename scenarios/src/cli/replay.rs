@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Exit, Format, ReplayArgs, complain, reproduce};
 use crate::run::{Checked, Source, run};
 use crate::seeds::{self, Case};
-use crate::world::Setup;
+use crate::world::{Scenario, Setup};
 
 #[derive(Serialize)]
 struct ReplayReport<'a> {
@@ -33,8 +33,12 @@ struct FindingReport<'a> {
 pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> {
     let (setup, source, again) = match args.what.parse::<u64>() {
         Ok(seed) => {
-            let setup = args.setup.setup(args.scenario);
+            let setup = args.setup.setup(args.scenario.unwrap_or(Scenario::Single));
             (setup, Source::Seed(seed), reproduce(&setup, seed))
+        }
+        Err(_) if args.scenario.is_some() || args.setup.is_given() => {
+            complain("a seed file says itself what it runs: leave scenario, subject, profile and lie out");
+            return Ok(Exit::Usage);
         }
         Err(_) => match Case::read(Path::new(&args.what)) {
             Ok(case) => (case.setup, case.source, format!("cargo sim replay {}", args.what)),

@@ -32,8 +32,8 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
     let seconds = began.elapsed().as_secs_f64();
     let report = SweepReport {
         command: "sweep",
-        subject: args.setup.subject.name(),
-        profile: args.setup.profile.name(),
+        subject: args.setup.subject().name(),
+        profile: args.setup.profile().name(),
         partial,
         jobs,
         seconds,
@@ -48,7 +48,8 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
         Format::Text => table(&report, out)?,
     }
-    Ok(if report.violations > 0 { Exit::Violation } else { Exit::Clean })
+    let holes = args.all_probes && report.scenarios.iter().any(|row| !row.never_hit().is_empty());
+    Ok(if report.violations > 0 || holes { Exit::Violation } else { Exit::Clean })
 }
 
 fn sweep(args: &SweepArgs, setup: &Setup, jobs: usize, began: Instant) -> Result<Tally, RunError> {

@@ -98,6 +98,17 @@ fn delivered(answer: Delivered, expected: Verdict, effects: Option<SideEffects>)
     }
 }
 
+fn halted(before_rename: bool, sidecar_changed: bool, keys_changed: bool, holds_its_keys: bool) -> Event {
+    Event::Halted {
+        index: 4,
+        kind: Kind::Rotation,
+        before_rename,
+        sidecar_changed,
+        keys_changed,
+        holds_its_keys,
+    }
+}
+
 const REJECT: Verdict = Verdict::Rejected(Reason::EqualIds);
 const TOUCHED: Option<SideEffects> = Some(SideEffects { mutations: 0, disk: false, memory: true });
 
@@ -108,6 +119,7 @@ fn breaking(name: &str) -> History {
         "verdict-matches-model" => vec![delivered(Delivered::Decided(Verdict::Applied), REJECT, None)],
         "rejection-is-pure" => vec![delivered(REFUSED, REJECT, TOUCHED)],
         "failure-is-pure" => vec![delivered(Delivered::Failed("no".to_owned()), REJECT, TOUCHED)],
+        "halt-keeps-memory-in-step" => vec![halted(true, false, true, true)],
         "rejection-is-stable" => {
             let mut event = delivered(REFUSED, REJECT, None);
             if let Event::Delivered { before, .. } = &mut event {
@@ -209,6 +221,57 @@ fn a_subject_without_an_index_may_be_ahead_and_not_behind() {
         seen.rows.insert((1, 0x11), Writer { node: 0x5_0011, first: 1, last: 3 });
     };
     assert_eq!(seen(other), ["acknowledged-survives"]);
+}
+
+#[test]
+fn a_halt_takes_back_what_nobody_saw_and_keeps_what_readers_see() {
+    assert!(broken(&[halted(true, false, false, false)]).is_empty());
+    assert!(broken(&[halted(false, false, true, true)]).is_empty(), "a rename may have happened");
+    assert!(broken(&[halted(false, true, true, true)]).is_empty());
+    assert_eq!(broken(&[halted(false, true, false, false)]), ["halt-keeps-memory-in-step"]);
+}
+
+#[test]
+fn a_halt_after_an_injected_fault_does_not_end_the_comparison() {
+    let disk = SideEffects { mutations: 3, disk: true, memory: true };
+    let mut halt = delivered(Delivered::Halted("commit".to_owned()), Verdict::Applied, Some(disk));
+    if let Event::Delivered { faulted, .. } = &mut halt {
+        *faulted = true;
+    }
+    assert_eq!(broken(&[halt, seen_after(3, |seen| seen.rows.clear())]), ["acknowledged-survives"]);
+}
+
+#[test]
+fn a_fault_is_no_reason_to_refuse_a_sound_entry() {
+    let mut refused = delivered(REFUSED, Verdict::Applied, None);
+    if let Event::Delivered { faulted, .. } = &mut refused {
+        *faulted = true;
+    }
+    assert_eq!(broken(&[refused]), ["verdict-matches-model"]);
+}
+
+#[test]
+fn every_key_of_the_model_has_to_be_in_memory_with_its_bytes() {
+    // Key 1 is not active any more, so only the convergence of memory can tell.
+    let rotated = |change: fn(&mut Observation)| {
+        caught_up(|seen| {
+            let mut state = State::clone(&seen.acknowledged);
+            state.active = Some((3, 2));
+            state.keys.insert(3, state.keys[&1]);
+            let state = Rc::new(state);
+            if let SidecarSeen::Content { active, keys, .. } = &mut seen.sidecar {
+                *active = (3, 2);
+                keys.insert(3, keys[&1]);
+            }
+            seen.memory.insert(3, seen.memory[&1]);
+            (seen.acknowledged, seen.sidecar_expected) = (Rc::clone(&state), vec![state]);
+            change(seen);
+        })
+    };
+    let converges = |event: Event| !broken(&[event]).contains(&"replay-converges");
+    assert!(converges(rotated(|_| {})));
+    assert!(!converges(rotated(|seen| seen.memory.retain(|id, _| *id != 1))));
+    assert!(!converges(rotated(|seen| seen.memory.extend([(1, None)]))));
 }
 
 #[test]

@@ -31,12 +31,13 @@ use applier::{DekId, StartError};
 use super::host::{read_data, replace_data, write_data};
 use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
+use crate::seam::SimRegistry;
 use lenient::{Sidecar, SidecarFault};
 
 pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
     let kek = Arc::clone(&world.kek);
     let keyring = world.keyring.then(|| Keyring::new(kek, SIDECAR));
-    let registry = open_registry(&world.files, DATABASE)?;
+    let registry = SimRegistry::new(open_registry(&world.files, DATABASE)?, Arc::clone(&world.reads));
     Ok(Box::new(AsMerged { files: world.files.clone(), registry, keyring, unix_seconds: world.unix_seconds }))
 }
 
@@ -239,7 +240,7 @@ fn unreadable(error: &RegistryError) -> Stop {
     Stop::Broken(format!("registry read: {what}"))
 }
 
-impl<F: Files> Life for AsMerged<F, RedbRegistry> {
+impl<F: Files> Life for AsMerged<F, SimRegistry> {
     fn deliver(&mut self, _index: u64, payload: &[u8]) -> Delivered {
         self.apply(payload)
     }
@@ -268,7 +269,7 @@ impl<F: Files> Life for AsMerged<F, RedbRegistry> {
 
     fn database(&self) -> Result<HostSnapshot, String> {
         let registry = self.registry.snapshot().map_err(|error| error.to_string())?;
-        Ok(HostSnapshot { registry, data: read_data(&self.registry)? })
+        Ok(HostSnapshot { registry, data: read_data(self.registry.redb())? })
     }
 
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {

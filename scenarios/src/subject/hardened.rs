@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use applier::apply::RestoreError;
+use applier::apply::{RestoreError, open_database};
 use applier::registry::{Clash, Registry};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
-use applier::{Applier, Config, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject, StartError};
+use applier::{
+    Applier, ApplyError, Config, HaltCause, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject,
+    StartError,
+};
 
 use super::host::{read_data, replace_data, write_data};
 use super::{
@@ -14,9 +17,9 @@ use super::{
     Surroundings,
 };
 use crate::model::{Reason, Verdict};
-use crate::seam::{FixedClock, SimFiles, SimKek};
+use crate::seam::{FixedClock, SimFiles, SimKek, SimRegistry};
 
-struct Hardened(Applier<SimFiles>);
+struct Hardened(Applier<SimFiles, SimRegistry>);
 
 pub(super) fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
     let sidecar = SIDECAR.to_owned();
@@ -30,7 +33,9 @@ pub(super) fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
 pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
     let config = config(&world.kek, world.keyring);
     let clock = Arc::new(FixedClock(world.unix_seconds));
-    Ok(Box::new(Hardened(Applier::open(world.files.clone(), &config, clock)?)))
+    let redb = open_database(&world.files, &config)?;
+    let registry = SimRegistry::new(redb, Arc::clone(&world.reads));
+    Ok(Box::new(Hardened(Applier::start(world.files.clone(), registry, &config, clock)?)))
 }
 
 impl Life for Hardened {
@@ -58,7 +63,7 @@ impl Life for Hardened {
 
     fn database(&self) -> Result<HostSnapshot, String> {
         let registry = self.0.registry().snapshot().map_err(|error| error.to_string())?;
-        Ok(HostSnapshot { registry, data: read_data(self.0.registry())? })
+        Ok(HostSnapshot { registry, data: read_data(self.0.registry().redb())? })
     }
 
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
@@ -101,8 +106,24 @@ fn delivered(outcome: Outcome) -> Delivered {
         Outcome::NoOp(NoOp::AlreadyApplied) => Delivered::Skipped,
         Outcome::NoOp(_) => Delivered::Decided(Verdict::NoOp),
         Outcome::Rejected(reject) => Delivered::Decided(Verdict::Rejected(reason(&reject))),
-        Outcome::Failed(error) => Delivered::Failed(error.to_string()),
-        Outcome::Halted(cause) => Delivered::Halted(cause.to_string()),
+        Outcome::Failed(error) => Delivered::Failed(failure(&error).to_owned()),
+        Outcome::Halted(HaltCause::Sidecar(fault)) => {
+            Delivered::Halted(format!("sidecar write: {}", fault.fault.call))
+        }
+        Outcome::Halted(HaltCause::Commit(_)) => Delivered::Halted("registry commit".to_owned()),
+    }
+}
+
+/// A failure without what varies, as fingerprints need it.
+fn failure(error: &ApplyError) -> &'static str {
+    match error {
+        ApplyError::Registry(_) => "registry read",
+        ApplyError::KekUnavailable(_) => "kek unavailable",
+        ApplyError::Keystore(_) => "keystore conflict",
+        ApplyError::Poisoned => "poisoned",
+        ApplyError::Foreign => "foreign sidecar",
+        ApplyError::IndexGap { .. } => "index gap",
+        ApplyError::DifferentEntry { .. } => "different entry",
     }
 }
 

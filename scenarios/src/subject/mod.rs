@@ -9,12 +9,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
+use applier::registry::RegistrySnapshot;
 use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
-use crate::seam::{SimFiles, SimKek};
+use crate::seam::{ReadFault, SimFiles, SimKek};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -91,6 +91,8 @@ pub struct Surroundings {
     pub files: SimFiles,
     /// The KEK.
     pub kek: Arc<SimKek>,
+    /// Whether reads of its registry fail.
+    pub reads: Arc<ReadFault>,
     /// Simulated wall-clock time in seconds since 1970.
     pub unix_seconds: u64,
     /// Whether the node has a keyring.
@@ -143,17 +145,6 @@ pub struct SidecarView {
     pub active: (u32, u32),
     /// Keys by id.
     pub keys: BTreeMap<u32, SidecarKey>,
-}
-
-/// What an observer sees of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// The sidecar file, read past the subject; `None` where there is none.
-    pub sidecar: Option<SidecarView>,
-    /// Rows of the registry.
-    pub rows: BTreeMap<RowKey, WriterRow>,
-    /// The host's data.
-    pub data: BTreeMap<u64, u64>,
 }
 
 /// What a host's snapshot of a node's state machine holds.

@@ -6,16 +6,18 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use applier::registry;
-use sim::{Choices, Disk, Errno, Fate, Fault, Lies, OpKind, Probes, Profile, Ratio, Site, Trace};
+use sim::{
+    Choices, Disk, Errno, Fate, Fault, Lies, Needles, OpInfo, OpKind, Probes, Profile, Ratio, Site, Trace,
+};
 
 use super::look::{Look, Lookout};
 use super::{Record, Setup};
-use crate::form::{Form, KEY_MARKER, Kind};
+use crate::form::{self, Form, Kind};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
 use crate::model::{State, Verdict};
 use crate::probes::{Ending, Place, Step, crash, place, verdict};
-use crate::seam::SimFiles;
-use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, Subject, Surroundings};
+use crate::seam::{ReadFault, SimFiles};
+use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -98,6 +100,9 @@ pub struct Node<'a> {
     pub(super) disk: Disk,
     trace: &'a Trace,
     lookout: Lookout,
+    reads: Arc<ReadFault>,
+    /// The call that the last injected error of the disk hit.
+    fault_op: Option<OpInfo>,
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
     crashes: u64,
@@ -135,7 +140,8 @@ impl<'a> Node<'a> {
         let blank = choices.draw(BLANK, 6) == 1;
         let disk = if blank { blank_disk(setup) } else { prepared_disk(setup) };
         disk.set_trace(trace.clone());
-        disk.watch(vec![KEY_MARKER.to_vec()]);
+        static NEEDLES: OnceLock<Needles> = OnceLock::new();
+        disk.watch(NEEDLES.get_or_init(|| Needles::new(&form::traces_of_a_key())));
         let mount = disk.mount();
         Node {
             choices,
@@ -151,6 +157,8 @@ impl<'a> Node<'a> {
             disk,
             trace,
             lookout: Lookout::new(),
+            reads: Arc::default(),
+            fault_op: None,
             faulted: false,
             crashes: 0,
             lives: 0,
@@ -217,6 +225,7 @@ impl<'a> Node<'a> {
         let world = Surroundings {
             files: self.files.clone(),
             kek: Arc::clone(self.lookout.kek()),
+            reads: Arc::clone(&self.reads),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
         };
@@ -264,7 +273,7 @@ impl<'a> Node<'a> {
         let payload = self.lookout.payload(index, &form);
         let armed = self.arm();
         let look = !expected.advances() || self.has_fault_armed(armed);
-        let before = look.then(|| (self.disk.snapshot(), self.memory()));
+        let before = look.then(|| (self.disk.snapshot(), self.memory(), self.disk.peek(SIDECAR)));
         let mutations = self.disk.mutations();
         if index > self.frontier() {
             self.in_flight = expected.advances().then_some(index);
@@ -281,7 +290,18 @@ impl<'a> Node<'a> {
         }
         let faulted = self.fault_fired();
         self.disk.disarm();
-        let effects = before.map(|(disk, memory)| SideEffects {
+        if let (Delivered::Halted(_), Some((_, (keys, _), sidecar))) = (&answer, &before) {
+            let (now, _) = self.memory();
+            self.history.push(Event::Halted {
+                index,
+                kind: form.kind(),
+                before_rename: self.fault_op.as_ref().is_some_and(is_before_rename),
+                sidecar_changed: self.disk.peek(SIDECAR) != *sidecar,
+                keys_changed: now != *keys,
+                holds_its_keys: form.key_ids().iter().all(|id| now.contains_key(id)),
+            });
+        }
+        let effects = before.map(|(disk, memory, _)| SideEffects {
             mutations: self.disk.mutations() - mutations,
             disk: self.disk.snapshot() != disk,
             memory: self.memory() != memory,
@@ -433,6 +453,7 @@ impl<'a> Node<'a> {
     /// Ends the life as `death` says. What its objects still try to write goes nowhere, unless it is stopped cleanly.
     pub fn end(&mut self, death: Death) {
         let death = if self.disk.sync_failed() { Death::Power } else { death };
+        self.last_crash = None;
         self.note("end", [death as u64, 0, 0], || format!("of life: {}", death.name()));
         self.disk.disarm();
         match death {
@@ -498,10 +519,12 @@ impl<'a> Node<'a> {
         }
         if self.choices.chance(FAULT, self.weather.fault) {
             let call = self.disk.calls() + self.choices.draw(FAULT_AT, FAULT_WINDOW);
-            match self.choices.draw(FAULT_KIND, 3) {
+            match self.choices.draw(FAULT_KIND, 4) {
                 0 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Eio }),
                 1 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Enospc }),
-                _ => self.lookout.kek().set_out_of_reach(true),
+                2 => self.lookout.kek().set_out_of_reach(true),
+                // The database answers most reads from memory, where no error of the disk can reach them.
+                _ => self.reads.set_failing(true),
             }
             armed.fault = true;
         }
@@ -523,9 +546,10 @@ impl<'a> Node<'a> {
         if died.is_none() && !armed.crash {
             return false;
         }
+        let database_calls = self.database_calls() - armed.database;
         let step = match &died {
-            Some(op) => Step::of(op, self.database_calls() - armed.database),
-            None => Step::DatabaseAfter,
+            Some(op) => Some(Step::of(op, database_calls)),
+            None => (database_calls > 0).then_some(Step::DatabaseAfter),
         };
         let power = self.choices.draw(CRASH_KIND, 2) == 1;
         let death = if power || self.disk.sync_failed() { Death::Power } else { Death::Process };
@@ -538,12 +562,18 @@ impl<'a> Node<'a> {
             }
         }
         self.crashes += 1;
-        self.note("crash", [step as u64, death as u64, u64::from(in_start)], || {
-            format!("at {}: {}", step.name(), death.name())
+        let number = step.map_or(0, |step| step as u64 + 1);
+        self.note("crash", [number, death as u64, u64::from(in_start)], || {
+            let step = step.map_or("with nothing written", Step::name);
+            format!("at {step}: {}", death.name())
         });
-        self.probe_crash(step, death, in_start);
+        match step {
+            Some(step) => self.probe_crash(step, death, in_start),
+            None => self.hit(Place::CrashWithNothingWritten),
+        }
         self.fault_fired();
         self.end(death);
+        self.last_crash = step.map(|step| LastCrash { step, death });
         true
     }
 
@@ -564,12 +594,16 @@ impl<'a> Node<'a> {
             self.probes.hit(crash(last.step, Ending::ProcessThenPower));
         }
         self.starts_cut_off = if in_start { self.starts_cut_off + 1 } else { 0 };
-        self.last_crash = Some(LastCrash { step, death });
     }
 
     /// Counts an armed error that was delivered. Whether this life has met one: a database that met one refuses to go on.
     fn fault_fired(&mut self) -> bool {
         self.lookout.kek().set_out_of_reach(false);
+        self.reads.set_failing(false);
+        if self.reads.take_failure() {
+            self.hit(Place::FaultRegistryRead);
+            self.faulted = true;
+        }
         if self.lookout.kek().take_refusal() {
             self.hit(Place::FaultKek);
             self.faulted = true;
@@ -580,6 +614,7 @@ impl<'a> Node<'a> {
                 Errno::Eio => Place::FaultEio,
                 Errno::Enospc => Place::FaultEnospc,
             });
+            self.fault_op = Some(op);
             self.faulted = true;
         }
         self.faulted
@@ -618,7 +653,8 @@ impl<'a> Node<'a> {
         let mut database: Vec<Rc<State>> = self.restoring_to.into_iter().map(at).collect();
         database.push(at(self.database_floor));
         // Delivered again after a rollback, and cut off: the database may have it or not.
-        database.extend(self.cut_off.filter(|index| *index <= self.frontier()).map(at));
+        let above_floor = |index: &u64| (self.database_floor + 1..=self.frontier()).contains(index);
+        database.extend(self.cut_off.filter(above_floor).map(at));
         if let Some(after) = after {
             if self.sidecar_shown {
                 sidecar.clear();
@@ -698,14 +734,21 @@ impl<'a> Node<'a> {
     }
 }
 
+/// Whether a call belongs to the sidecar's temporary file before that gets its final name.
+fn is_before_rename(op: &OpInfo) -> bool {
+    op.path.starts_with(SIDECAR) && !matches!(op.kind, OpKind::Rename | OpKind::SyncDir)
+}
+
 /// An empty disk with a node's two directories.
 fn blank_disk(setup: &Setup) -> Disk {
-    let disk = Disk::with(setup.profile, setup.lies, Trace::hashing());
+    // It lies to the subject alone: what stood before a node's first start is there.
+    let disk = Disk::with(setup.profile, Lies::NONE, Trace::hashing());
     let mount = disk.mount();
     for dir in ["/data", "/db"] {
         mount.mkdir(dir).expect("an empty disk takes a directory");
     }
     mount.sync_dir("/").expect("no fault is armed");
+    disk.set_lies(setup.lies);
     disk
 }
 

@@ -29,8 +29,8 @@ const LIVES_MAX: u64 = 60;
 pub(super) fn run(mut node: Node<'_>) -> Record {
     let length = node.choices.draw(LENGTH, 8);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
-    // Without a keyring every key entry is refused, so there is no prefix to build.
-    node.keyring = length > 0 || node.choices.draw(KEYRING, 2) == 0;
+    // Without a keyring every key entry is refused; registrations and data are not.
+    node.keyring = node.choices.draw(KEYRING, 4) != 1;
     let crash = *node.choices.pick(CRASHES, &[Ratio::NEVER, Ratio::new(1, 4)]);
     let fault = *node.choices.pick(FAULTS, &[Ratio::NEVER, Ratio::new(1, 16)]);
     node.weather = Weather { crash, crashes_max: 4, fault: Ratio::NEVER };

@@ -128,7 +128,7 @@ impl Host<'_> {
                         self.maybe_snapshot(index);
                     }
                 }
-                Survived::Yes(answer) => return self.stopped(index, &answer),
+                Survived::Yes(answer) => return self.stopped(index, delivery, &answer),
             }
         }
         self.node.observe(Moment::CaughtUp);
@@ -183,12 +183,12 @@ impl Host<'_> {
     }
 
     /// The host's apply loop has stopped at an entry.
-    fn stopped(&mut self, index: u64, answer: &Delivered) -> Next {
+    fn stopped(&mut self, index: u64, delivery: Delivery, answer: &Delivered) -> Next {
         match answer {
             Delivered::Failed(_) if !self.node.disk.sync_failed() => {
                 if self.node.choices.draw(RETRY, 2) == 1 {
                     self.node.hit(Place::RetriedInTheSameLife);
-                    if let Survived::No = self.node.deliver(index, Delivery::First) {
+                    if let Survived::No = self.node.deliver(index, delivery) {
                         return Next::Restart;
                     }
                 }

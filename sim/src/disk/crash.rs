@@ -268,11 +268,8 @@ fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices
     let data = draw_sectors(offset, fresh_from, known, tearing, choices);
     let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
     if plan.extends {
-        plan.reach = if tearing == Tearing::PagesWhole && len >= WHOLE_FROM {
-            if choices.draw(LENGTH, 2) == 0 { end } else { 0 }
-        } else {
-            draw_reach(offset, end, known, profile, &plan, choices)
-        };
+        let whole = tearing == Tearing::PagesWhole && len >= WHOLE_FROM;
+        plan.reach = draw_reach(offset, end, known, profile, whole, &plan, choices);
         plan.cut = plan.reach < end;
     }
     plan
@@ -285,11 +282,12 @@ fn draw_reach(
     end: u64,
     known: u64,
     profile: Profile,
+    whole: bool,
     plan: &Plan,
     choices: &mut Choices,
 ) -> u64 {
     let first = known.max(offset) / SECTOR;
-    let inner = (end - 1) / SECTOR - first;
+    let inner = if whole { 0 } else { (end - 1) / SECTOR - first };
     match profile {
         Profile::Posix => match choices.draw(LENGTH, inner + 2) {
             0 => end,

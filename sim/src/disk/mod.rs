@@ -22,7 +22,6 @@ use self::{
     crash::crash,
     fault::FaultPlan,
     image::Image,
-    needles::Needles,
     snapshot::live_inodes,
     state::{Film, State},
 };
@@ -30,7 +29,7 @@ pub use self::{
     crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
     fault::{Errno, Fault},
     mount::{File, Mount},
-    needles::Leak,
+    needles::{Leak, Needles},
     op::{InodeId, OpInfo, OpKind, Pending},
     profile::{Lies, Profile, UnknownLie, UnknownProfile},
     report::CrashReport,
@@ -93,6 +92,11 @@ impl Disk {
     /// How adversarial crashes are.
     pub fn profile(&self) -> Profile {
         lock(&self.shared).profile
+    }
+
+    /// Breaks other promises from now on, or none.
+    pub fn set_lies(&self, lies: Lies) {
+        lock(&self.shared).lies = lies;
     }
 
     /// What crashes do to the parts of a write from now on.
@@ -242,9 +246,9 @@ impl Disk {
     }
 
     /// Watches for bytes that must not reach this disk, in everything written and every name given from now
-    /// on. Empty needles are ignored.
-    pub fn watch(&self, needles: Vec<Vec<u8>>) {
-        lock(&self.shared).needles = Needles::new(needles);
+    /// on.
+    pub fn watch(&self, needles: &Needles) {
+        lock(&self.shared).needles = needles.clone();
     }
 
     /// The first watched bytes that were written.

@@ -153,6 +153,14 @@ impl File {
         lock(&self.mount.shared).sync_file(self.mount.life, &self.file)
     }
 
+    /// Closes it. Dropping it closes it too, and tells nobody whether that failed.
+    ///
+    /// # Errors
+    /// Only those of [`Mount`]; the file is closed all the same.
+    pub fn close(self) -> io::Result<()> {
+        lock(&self.mount.shared).close(self.mount.life, &self.file)
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &str {
         &self.file.path

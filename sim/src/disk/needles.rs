@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use memchr::memmem::Finder;
+use aho_corasick::packed::Searcher;
 
 use super::image::Image;
 
@@ -17,36 +17,49 @@ pub struct Leak {
     pub needle: usize,
 }
 
-/// The needles, prepared for search.
+/// Bytes to watch for, prepared for search once and shared by the disks that are given copies.
 ///
 /// Every byte of every crash image was once written, so watching writes covers all images. Bytes that only
 /// come together on the disk, from two writes side by side, are found by looking at the file around each
 /// write. What is not covered: bytes that only a crash joins, from writes that never stood side by side in
 /// the file.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Needles {
-    finders: Arc<Vec<Finder<'static>>>,
+#[derive(Clone, Debug, Default)]
+pub struct Needles {
+    search: Option<Arc<Search>>,
+}
+
+#[derive(Debug)]
+struct Search {
+    /// Looks for all of them at once, some vector of bytes at a time.
+    searcher: Searcher,
+    /// Which needle each pattern is.
+    needles: Vec<usize>,
     longest: usize,
 }
 
 impl Needles {
-    /// Empty needles are found nowhere.
-    pub(crate) fn new(needles: Vec<Vec<u8>>) -> Self {
-        let longest = needles.iter().map(Vec::len).max().unwrap_or(0);
-        let finders = needles.iter().map(|needle| Finder::new(needle).into_owned()).collect();
-        Self { finders: Arc::new(finders), longest }
+    /// Prepares needles. Empty ones are found nowhere.
+    ///
+    /// # Panics
+    /// If there are more than a hundred, for which it is not made.
+    pub fn new(needles: &[Vec<u8>]) -> Self {
+        let whole = || needles.iter().enumerate().filter(|(_, needle)| !needle.is_empty());
+        let Some(longest) = whole().map(|(_, needle)| needle.len()).max() else { return Self::default() };
+        let searcher = Searcher::new(whole().map(|(_, needle)| needle)).expect("a handful of needles");
+        let search = Search { searcher, needles: whole().map(|(index, _)| index).collect(), longest };
+        Self { search: Some(Arc::new(search)) }
     }
 
     /// Whether there is nothing to look for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.longest == 0
+        self.search.is_none()
     }
 
     /// The first needle in these bytes, and where.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<(usize, u64)> {
-        self.finders.iter().enumerate().find_map(|(needle, finder)| {
-            if finder.needle().is_empty() { None } else { finder.find(bytes).map(|at| (needle, at as u64)) }
-        })
+        let search = self.search.as_ref()?;
+        let found = search.searcher.find(bytes)?;
+        Some((search.needles[found.pattern().as_usize()], found.start() as u64))
     }
 
     /// The first needle that a write has brought into a file: in what was written, or across one of its ends.
@@ -54,7 +67,7 @@ impl Needles {
         if let Some((needle, at)) = self.find(data) {
             return Some((needle, offset + at));
         }
-        let reach = self.longest as u64 - 1;
+        let reach = self.search.as_ref()?.longest as u64 - 1;
         let end = offset + data.len() as u64;
         [offset, end].into_iter().find_map(|edge| {
             let start = edge.saturating_sub(reach);

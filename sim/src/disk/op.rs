@@ -25,6 +25,8 @@ pub enum OpKind {
     Write,
     /// [`crate::File::set_len`].
     SetLen,
+    /// [`crate::File::close`].
+    Close,
     /// [`crate::Mount::len`] and [`crate::File::len`].
     Len,
     /// [`crate::Mount::list`].
@@ -50,6 +52,7 @@ impl OpKind {
             Self::Read => "read",
             Self::Write => "write",
             Self::SetLen => "set_len",
+            Self::Close => "close",
             Self::Len => "len",
             Self::List => "list",
             Self::Rename => "rename",
@@ -73,7 +76,7 @@ impl OpKind {
     /// Whether calls of this kind are numbered as mutations. A sync changes nothing that can be read, but it
     /// changes what a crash can do, so it is one.
     pub const fn mutates(self) -> bool {
-        !matches!(self, Self::Open | Self::Read | Self::Len | Self::List)
+        !matches!(self, Self::Open | Self::Close | Self::Read | Self::Len | Self::List)
     }
 }
 

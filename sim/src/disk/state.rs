@@ -329,6 +329,10 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn close(&mut self, life: u64, file: &OpenFile) -> io::Result<()> {
+        self.begin(life, Call::on_file(OpKind::Close, file, 0, 0))
+    }
+
     /// Under ext4 every sync commits the journal: all pending names become durable, and with a replacing
     /// rename the data that it forces out.
     fn commit_journal(&mut self) {

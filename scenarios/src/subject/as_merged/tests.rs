@@ -17,7 +17,7 @@ use crate::model::{Rules, State};
 struct Node {
     dir: TempDir,
     kek: Arc<LocalKek>,
-    life: Option<AsMerged<OsFiles, RedbRegistry>>,
+    life: Option<AsMerged<OsFiles, SimRegistry>>,
 }
 
 impl Node {
@@ -35,11 +35,12 @@ impl Node {
     fn restart(&mut self, unix_seconds: u64) {
         self.life = None;
         let keyring = Some(Keyring::new(Arc::clone(&self.kek), &self.path("keys.json")));
-        let registry = open_registry(&OsFiles, &self.path("registry.redb")).expect("it opens");
+        let redb = open_registry(&OsFiles, &self.path("registry.redb")).expect("it opens");
+        let registry = SimRegistry::new(redb, Arc::default());
         self.life = Some(AsMerged { files: OsFiles, registry, keyring, unix_seconds });
     }
 
-    fn life(&mut self) -> &mut AsMerged<OsFiles, RedbRegistry> {
+    fn life(&mut self) -> &mut AsMerged<OsFiles, SimRegistry> {
         self.life.as_mut().expect("a node between its start and its end")
     }
 
