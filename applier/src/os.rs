@@ -42,6 +42,13 @@ impl Files for OsFiles {
         open(path, OpenOptions::new().read(true), DIRECTORY)?.sync_all()
     }
 
+    /// `flock(2)` on the directory: it ends with the guard, or with the process.
+    fn lock_dir(&self, path: &str) -> io::Result<Box<dyn Send>> {
+        let dir = open(path, OpenOptions::new().read(true), DIRECTORY)?;
+        dir.try_lock()?;
+        Ok(Box::new(dir))
+    }
+
     /// A symbolic link that leads nowhere is an error, not `None`: its name does exist, and what it stands for may
     /// be on a volume that is not mounted. Anything but a regular file is refused as by [`OsFiles::open_read`].
     fn len(&self, path: &str) -> io::Result<Option<u64>> {

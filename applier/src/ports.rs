@@ -29,6 +29,10 @@ pub trait Files: Send + Sync {
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
 
+    /// Locks a directory against whoever else locks it, in this process or another, until the guard is dropped.
+    /// `WouldBlock` where it is locked already.
+    fn lock_dir(&self, path: &str) -> io::Result<Box<dyn Send>>;
+
     /// Length of the file in bytes, or `None` where the name does not exist.
     fn len(&self, path: &str) -> io::Result<Option<u64>>;
 

@@ -56,6 +56,11 @@ impl Files for SimFiles {
         self.mount.sync_dir(path)
     }
 
+    /// One process runs on a simulated disk, so nobody else can hold the lock.
+    fn lock_dir(&self, _path: &str) -> io::Result<Box<dyn Send>> {
+        Ok(Box::new(()))
+    }
+
     fn len(&self, path: &str) -> io::Result<Option<u64>> {
         self.mount.len(path)
     }

@@ -61,8 +61,14 @@ impl std::fmt::Debug for KeyringConfig {
 /// being opened. Nothing is overwritten.
 pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistry, StartError> {
     let path = &config.database;
-    let len = files.len(path).map_err(|error| IoFault::new("look up", path, &error))?;
-    if len.is_none() {
+    let is_missing = || match files.len(path) {
+        Ok(len) => Ok(len.is_none()),
+        Err(error) => Err(IoFault::new("look up", path, &error)),
+    };
+    // Of two processes that find no database one would put its own in the place of the other's, so that one waits
+    // outside until the other's is open, and locked.
+    let lock = if is_missing()? { Some(registry::lock_dir(files, path)?) } else { None };
+    if lock.is_some() && is_missing()? {
         if let Some(keyring) = &config.keyring {
             let sidecar = SidecarPath::new(&keyring.sidecar);
             // One of the reference system has its rows elsewhere and is read-only until they are adopted.
@@ -75,6 +81,7 @@ pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistr
     }
     let registry = registry::open(files, path)?;
     registry::remove_leftover(files, path)?;
+    drop(lock);
     Ok(registry)
 }
 

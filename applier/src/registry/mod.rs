@@ -10,7 +10,7 @@
 mod redb_store;
 pub(crate) mod rules;
 
-pub use redb_store::{OpenError, RedbRegistry, create, open, remove_leftover};
+pub use redb_store::{OpenError, RedbRegistry, create, lock_dir, open, remove_leftover};
 pub use rules::{Clash, Registered, register};
 
 use std::collections::BTreeMap;

@@ -26,7 +26,8 @@ const SIDECAR_INDEX: &str = "sidecar_index";
 /// redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// Why a database file could not be opened or created. Nothing in it was overwritten.
+/// Why a database file could not be opened or created. No content was overwritten. Where the file is a sound database
+/// of another program, redb has opened it, and so may have repaired it and given back free space.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The file exists and has no bytes. redb would silently make a new database of it.
@@ -53,7 +54,9 @@ pub enum OpenError {
         message: String,
     },
     /// A database without the registry's tables.
-    #[error("the database {path:?} was not created by this applier: {message}")]
+    #[error(
+        "the database {path:?} was not created by this applier ({message}); point the database path at this node's own"
+    )]
     NotARegistry {
         /// The file.
         path: String,
@@ -64,7 +67,9 @@ pub enum OpenError {
     #[error(transparent)]
     Io(#[from] IoFault),
     /// redb reported an I/O error.
-    #[error("the database {path:?} could not be opened: {message}")]
+    #[error(
+        "the database {path:?} could not be opened ({message}); look at the disk and its log, then start again"
+    )]
     Storage {
         /// The file.
         path: String,
@@ -87,7 +92,7 @@ impl std::fmt::Debug for RedbRegistry {
 /// Opens the database at `path`, which must exist, not be empty and hold the registry's tables.
 ///
 /// # Errors
-/// [`OpenError`]; the file is not changed by a refusal.
+/// [`OpenError`]; a refusal changes no content.
 pub fn open<F: Files>(files: &F, path: &str) -> Result<RedbRegistry, OpenError> {
     let len = files.len(path).map_err(|error| IoFault::new("look up", path, &error))?;
     if len == Some(0) {
@@ -119,6 +124,18 @@ pub fn create<F: Files>(files: &F, path: &str) -> Result<(), OpenError> {
     let dir = parent(path);
     files.sync_dir(dir).map_err(|error| IoFault::new("sync the directory", dir, &error))?;
     Ok(())
+}
+
+/// Keeps other processes from creating the database at `path` too, until the guard is dropped.
+///
+/// # Errors
+/// [`OpenError::Locked`] where another process is at it.
+pub fn lock_dir<F: Files>(files: &F, path: &str) -> Result<Box<dyn Send>, OpenError> {
+    let dir = parent(path);
+    files.lock_dir(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
+        _ => OpenError::Io(IoFault::new("lock the directory", dir, &error)),
+    })
 }
 
 /// Removes what a crash inside [`create`] left behind.

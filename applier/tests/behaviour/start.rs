@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use applier::os::OsFiles;
 use applier::outcome::StartError;
-use applier::ports::BlobFault;
+use applier::ports::{BlobFault, Files};
 use applier::registry::OpenError;
 use applier::sidecar::json;
 use applier::{Applier, Outcome, Purpose, RaftIndex};
@@ -250,6 +251,21 @@ fn a_database_without_the_registrys_tables_is_refused_and_gets_none() {
     let view = create().begin_read().expect("an open database");
     let tables: Vec<_> = view.list_tables().expect("readable").map(|table| table.name().to_owned()).collect();
     assert!(tables.is_empty(), "{tables:?}");
+}
+
+#[test]
+fn a_database_that_another_process_is_about_to_create_is_not_created_twice() {
+    let mut world = World::new();
+    let path = world.database_path();
+    let dir = path.rsplit_once('/').expect("a path in a directory").0;
+    let other = OsFiles.lock_dir(dir).expect("nobody else has it");
+    assert_eq!(
+        world.try_restart().err(),
+        Some(StartError::Database(OpenError::Locked { path: path.clone() }))
+    );
+    assert!(!std::path::Path::new(&path).exists());
+    drop(other);
+    world.restart();
 }
 
 #[test]

@@ -172,6 +172,10 @@ impl Files for FaultyFiles {
         self.mutate(Op::SyncDir, path, || OsFiles.sync_dir(path))
     }
 
+    fn lock_dir(&self, path: &str) -> io::Result<Box<dyn Send>> {
+        OsFiles.lock_dir(path)
+    }
+
     fn len(&self, path: &str) -> io::Result<Option<u64>> {
         OsFiles.len(path)
     }
