@@ -111,6 +111,12 @@ fn shards_share_the_seeds_without_gap_or_overlap() {
 }
 
 #[test]
+fn a_probe_that_no_seed_hits_is_a_violation_where_that_is_asked_for() {
+    check(&["sweep", "--count", "5"], 0, &["never hit"]);
+    check(&["sweep", "--count", "5", "--all-probes"], 1, &["never hit"]);
+}
+
+#[test]
 fn a_time_limit_ends_a_sweep_early_and_says_so() {
     let report = json(&["sweep", "--count", "100000000", "--time-limit", "1s", "--format", "json"], 0);
     assert_eq!(report["partial"], true);
@@ -154,6 +160,10 @@ fn a_saved_run_is_a_seed_file_that_replays() {
         &["entries applied"],
     );
     check(&["replay", path], 0, &["entries applied"]);
+    check(&["replay", path, "--subject", "hardened"], 2, &["a seed file says itself"]);
+    let kept = fs::read(path).expect("it is there");
+    check(&["replay", "4", "--save", path, "--shows", "another run"], 3, &[path, "exists"]);
+    assert_eq!(fs::read(path).expect("still there"), kept);
     check(&["seeds", "--dir", dir.path().to_str().expect("UTF-8")], 0, &["kept", "as expected"]);
     check(
         &["replay", "3", "--save", "/no/such/place.toml", "--shows", "nothing"],

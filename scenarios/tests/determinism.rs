@@ -57,5 +57,5 @@ fn digests_are_those_of_every_build() {
         digest(Scenario::Reject, Subject::Hardened),
         digest(Scenario::Reject, Subject::AsMerged),
     ];
-    assert_eq!(found, ["e42c46aaf4124fbb", "5a60d3472828bb5b", "066f820aa1784692", "fa869bf8463f96e8"]);
+    assert_eq!(found, ["602ec026a3efac49", "a4b43660318b1c23", "15135676ed932e90", "a4f7e3226f0dd9b6"]);
 }
