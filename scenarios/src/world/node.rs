@@ -564,8 +564,8 @@ impl<'a> Node<'a> {
         self.crashes += 1;
         let number = step.map_or(0, |step| step as u64 + 1);
         self.note("crash", [number, death as u64, u64::from(in_start)], || {
-            let step = step.map_or("with nothing written", Step::name);
-            format!("at {step}: {}", death.name())
+            let place = step.map_or("with nothing written".to_owned(), |step| format!("at {}", step.name()));
+            format!("{place}: {}", death.name())
         });
         match step {
             Some(step) => self.probe_crash(step, death, in_start),
