@@ -1,39 +1,26 @@
 //! One node through its lives: starting, delivering, crashing, and being looked at.
 
+mod dying;
+mod observing;
+
 use std::collections::BTreeMap;
-use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use applier::registry;
-use sim::{
-    Choices, Disk, Errno, Fate, Fault, Lies, Needles, OpInfo, OpKind, Probes, Profile, Ratio, Site, Trace,
-};
+use sim::{Choices, Disk, Lies, Needles, OpInfo, Probes, Profile, Ratio, Site, Trace};
 
-use super::look::{Look, Lookout};
+use self::dying::is_before_rename;
+use super::look::Lookout;
 use super::{Record, Setup};
 use crate::form::{self, Form, Kind};
-use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects, SidecarSeen};
+use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
-use crate::probes::{Ending, Place, Step, crash, place, verdict};
+use crate::probes::{Place, Step, place, verdict};
 use crate::seam::{ReadFault, SimFiles};
 use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings};
 
-const CRASH: Site = Site::new("crash");
-const CRASH_AT: Site = Site::new("crash.at");
-const CRASH_KIND: Site = Site::new("crash.kind");
-const FAULT: Site = Site::new("fault");
-const FAULT_AT: Site = Site::new("fault.at");
-const FAULT_KIND: Site = Site::new("fault.kind");
 const BLANK: Site = Site::new("disk.blank");
-
-/// A start makes some 25 mutating calls and an entry some 20: about one crash in four comes after the last.
-const CRASH_WINDOW: u64 = 24;
-/// A start that creates the database makes some 25 more.
-const CREATION_WINDOW: u64 = 48;
-/// Calls about names are few, and what a crash leaves depends on them most: one crash in four is aimed at one.
-const NAME_WINDOW: u64 = 8;
-const FAULT_WINDOW: u64 = 40;
 
 /// How much goes wrong, drawn once a seed, so that some runs are calm and some are storms.
 #[derive(Clone, Copy, Debug)]
@@ -444,257 +431,6 @@ impl<'a> Node<'a> {
         self.life.as_ref().and_then(|life| life.resume_after())
     }
 
-    /// Ends the life after an error of the disk: in a power loss if a sync failed, else as drawn.
-    pub fn die_of_fault(&mut self) {
-        let power = self.disk.sync_failed() || self.choices.draw(CRASH_KIND, 2) == 1;
-        self.end(if power { Death::Power } else { Death::Process });
-    }
-
-    /// Ends the life as `death` says. What its objects still try to write goes nowhere, unless it is stopped cleanly.
-    pub fn end(&mut self, death: Death) {
-        let death = if self.disk.sync_failed() { Death::Power } else { death };
-        self.last_crash = None;
-        self.note("end", [death as u64, 0, 0], || format!("of life: {}", death.name()));
-        self.disk.disarm();
-        match death {
-            Death::Clean => {
-                self.hit(Place::CleanShutdown);
-                let armed = self.arm();
-                // Closing the database writes and syncs, so there is something to die in.
-                self.life = None;
-                if self.crashed(armed, false) {
-                    return;
-                }
-                self.fault_fired();
-                match self.disk.sync_failed() {
-                    true => self.end(Death::Power),
-                    false => self.disk.process_crash(),
-                }
-            }
-            Death::Process => {
-                self.disk.process_crash();
-                self.bury();
-            }
-            Death::Power => {
-                let report = self.disk.power_loss(self.choices);
-                self.bury();
-                for (_, fate) in report.iter() {
-                    match fate {
-                        Fate::Kept | Fate::Unreachable => {}
-                        Fate::Dropped => self.hit(Place::FateDropped),
-                        Fate::Torn { .. } => self.hit(Place::FateTorn),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lets go of the objects of a process that died, whose disk is already out of their reach. A dying process runs no
-    /// destructors. Dropped while unwinding, redb does not try to close its file, which would be the better part of
-    /// the work of a short life, done for a disk that takes nothing.
-    fn bury(&mut self) {
-        let life = self.life.take();
-        let unwound = panic::catch_unwind(AssertUnwindSafe(move || {
-            let _life = life;
-            panic::resume_unwind(Box::new(()));
-        }));
-        debug_assert!(unwound.is_err(), "it was resumed two lines above");
-    }
-
-    /// Draws what goes wrong in the step to come.
-    fn arm(&mut self) -> Armed {
-        let mut armed = Armed { crash: false, fault: false, database: 0 };
-        let creates = !self.disk.exists(DATABASE);
-        // A database is created once in a run, if at all, so this is the time to disturb it.
-        let crash =
-            if creates && self.weather.crash != Ratio::NEVER { Ratio::new(1, 2) } else { self.weather.crash };
-        if self.crashes < self.weather.crashes_max && self.choices.chance(CRASH, crash) {
-            let window = if creates { CREATION_WINDOW } else { CRASH_WINDOW };
-            let at = self.choices.draw(CRASH_AT, window + NAME_WINDOW);
-            self.disk.arm(match at.checked_sub(window) {
-                None => Fault::DieAtMutation(self.disk.mutations() + at),
-                Some(nth) => Fault::DieAtNameCall(self.disk.name_calls() + nth),
-            });
-            armed.crash = true;
-        }
-        if self.choices.chance(FAULT, self.weather.fault) {
-            let call = self.disk.calls() + self.choices.draw(FAULT_AT, FAULT_WINDOW);
-            match self.choices.draw(FAULT_KIND, 4) {
-                0 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Eio }),
-                1 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Enospc }),
-                2 => self.lookout.kek().set_out_of_reach(true),
-                // The database answers most reads from memory, where no error of the disk can reach them.
-                _ => self.reads.set_failing(true),
-            }
-            armed.fault = true;
-        }
-        armed.database = self.database_calls();
-        armed
-    }
-
-    fn database_calls(&self) -> u64 {
-        self.files.database_calls()
-    }
-
-    fn has_fault_armed(&self, armed: Armed) -> bool {
-        armed.fault && !armed.crash
-    }
-
-    /// Whether the step ended in a crash: at a call inside it, or after its last one.
-    fn crashed(&mut self, armed: Armed, in_start: bool) -> bool {
-        let died = self.disk.died_at();
-        if died.is_none() && !armed.crash {
-            return false;
-        }
-        let database_calls = self.database_calls() - armed.database;
-        let step = match &died {
-            Some(op) => Some(Step::of(op, database_calls)),
-            None => (database_calls > 0).then_some(Step::DatabaseAfter),
-        };
-        let power = self.choices.draw(CRASH_KIND, 2) == 1;
-        let death = if power || self.disk.sync_failed() { Death::Power } else { Death::Process };
-        if let Some(op) = died.filter(|op| op.path.starts_with("/db")) {
-            match op.kind {
-                OpKind::Rename => self.hit(Place::CrashBeforeDatabaseIsNamed),
-                OpKind::SyncDir => self.hit(Place::CrashBeforeDatabaseNameIsDurable),
-                _ if op.path != DATABASE => self.hit(Place::CrashInDatabaseCreation),
-                _ => {}
-            }
-        }
-        self.crashes += 1;
-        let number = step.map_or(0, |step| step as u64 + 1);
-        self.note("crash", [number, death as u64, u64::from(in_start)], || {
-            let place = step.map_or("with nothing written".to_owned(), |step| format!("at {}", step.name()));
-            format!("{place}: {}", death.name())
-        });
-        match step {
-            Some(step) => self.probe_crash(step, death, in_start),
-            None => self.hit(Place::CrashWithNothingWritten),
-        }
-        self.fault_fired();
-        self.end(death);
-        self.last_crash = step.map(|step| LastCrash { step, death });
-        true
-    }
-
-    fn probe_crash(&mut self, step: Step, death: Death, in_start: bool) {
-        let ending = match (death, in_start, self.starts_cut_off) {
-            (Death::Power, true, 0) => Some(Ending::PowerLossInStart),
-            (Death::Power, true, _) => Some(Ending::PowerLossInSecondStart),
-            (Death::Power, false, _) => Some(Ending::PowerLoss),
-            (_, true, _) => None,
-            (_, false, _) => Some(Ending::ProcessCrash),
-        };
-        if let Some(ending) = ending {
-            self.probes.hit(crash(step, ending));
-        }
-        if let (Death::Power, Some(last)) = (death, self.last_crash)
-            && last.death == Death::Process
-        {
-            self.probes.hit(crash(last.step, Ending::ProcessThenPower));
-        }
-        self.starts_cut_off = if in_start { self.starts_cut_off + 1 } else { 0 };
-    }
-
-    /// Counts an armed error that was delivered. Whether this life has met one: a database that met one refuses to go on.
-    fn fault_fired(&mut self) -> bool {
-        self.lookout.kek().set_out_of_reach(false);
-        self.reads.set_failing(false);
-        if self.reads.take_failure() {
-            self.hit(Place::FaultRegistryRead);
-            self.faulted = true;
-        }
-        if self.lookout.kek().take_refusal() {
-            self.hit(Place::FaultKek);
-            self.faulted = true;
-        }
-        if let Some((op, errno)) = self.disk.take_fault() {
-            self.hit(match errno {
-                Errno::Eio if op.kind.is_sync() => Place::FaultFailedSync,
-                Errno::Eio => Place::FaultEio,
-                Errno::Enospc => Place::FaultEnospc,
-            });
-            self.fault_op = Some(op);
-            self.faulted = true;
-        }
-        self.faulted
-    }
-
-    /// Looks at the node and records what is there beside what may be there.
-    pub fn observe(&mut self, moment: Moment) {
-        let Some(life) = &self.life else { return };
-        let Some(Look { sidecar, memory, rows, data, applied }) =
-            self.lookout.look(life.as_ref(), &self.disk)
-        else {
-            return;
-        };
-        let (sidecar_expected, database_expected) = self.expected();
-        let observation = Observation {
-            moment,
-            sidecar,
-            memory,
-            rows,
-            data,
-            applied,
-            acknowledged: Rc::clone(self.state()),
-            sidecar_expected,
-            database_expected,
-            rolled_back: self.rolled_back,
-        };
-        self.settle(&observation);
-        self.history.push(Event::Observed(Box::new(observation)));
-    }
-
-    /// The states that the sidecar and the database may be in, the ones that they must at least be in first.
-    fn expected(&self) -> (Vec<Rc<State>>, Vec<Rc<State>>) {
-        let at = |index: u64| Rc::clone(&self.states[index as usize]);
-        let after = self.in_flight.map(|_| self.after_in_flight());
-        let mut sidecar: Vec<Rc<State>> = vec![at(self.sidecar_floor)];
-        let mut database: Vec<Rc<State>> = self.restoring_to.into_iter().map(at).collect();
-        database.push(at(self.database_floor));
-        // Delivered again after a rollback, and cut off: the database may have it or not.
-        let above_floor = |index: &u64| (self.database_floor + 1..=self.frontier()).contains(index);
-        database.extend(self.cut_off.filter(above_floor).map(at));
-        if let Some(after) = after {
-            if self.sidecar_shown {
-                sidecar.clear();
-            }
-            sidecar.push(Rc::clone(&after));
-            database.push(after);
-        }
-        (sidecar, database)
-    }
-
-    /// What a start has shown is acknowledged: no later crash may take it back.
-    fn settle(&mut self, observation: &Observation) {
-        self.rolled_back = false;
-        let Some(applied) = observation.applied else { return };
-        self.restoring_to = None;
-        self.cut_off = None;
-        if let SidecarSeen::Content { keys, .. } = &observation.sidecar
-            && keys.keys().any(|id| self.newest_key_is_ahead(*id, applied))
-        {
-            self.hit(Place::SidecarAheadOfDatabase);
-        }
-        if observation.database_expected.iter().any(|state| state.index == applied) {
-            self.database_floor = applied.min(self.frontier());
-        }
-        if let [old, new] = observation.sidecar_expected.as_slice() {
-            self.sidecar_shown = !observation.sidecar.is_of(old) && observation.sidecar.is_of(new);
-        }
-    }
-
-    /// Whether a key was installed by an entry that the database does not have.
-    fn newest_key_is_ahead(&self, id: u32, applied: u64) -> bool {
-        self.state().keys.get(&id).is_none_or(|key| key.by > applied)
-    }
-
-    fn after_in_flight(&self) -> Rc<State> {
-        let form = &self.log[self.frontier() as usize + 1];
-        let verdict = self.state().judge(self.subject.rules(), self.keyring, form);
-        Rc::new(self.state().after(form, verdict))
-    }
-
     fn memory(&self) -> (Keys, Held) {
         let life = self.life.as_ref().expect("only a live node has memory");
         (life.keys(), life.held())
@@ -734,11 +470,6 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Whether a call belongs to the sidecar's temporary file before that gets its final name.
-fn is_before_rename(op: &OpInfo) -> bool {
-    op.path.starts_with(SIDECAR) && !matches!(op.kind, OpKind::Rename | OpKind::SyncDir)
-}
-
 /// An empty disk with a node's two directories.
 fn blank_disk(setup: &Setup) -> Disk {
     // It lies to the subject alone: what stood before a node's first start is there.
@@ -766,14 +497,6 @@ fn prepared_disk(setup: &Setup) -> Disk {
     }
     let at = Profile::ALL.iter().position(|profile| *profile == setup.profile).expect("all are listed");
     PREPARED[at].get_or_init(make).fork()
-}
-
-/// What was armed for a step.
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    crash: bool,
-    fault: bool,
-    database: u64,
 }
 
 /// Whether the host may go on after an answer.
