@@ -7,7 +7,6 @@ use crate::form::KeyNumber;
 use crate::history::{Delivery, Event, Moment, Observation, SidecarSeen};
 use crate::model::{State, Verdict};
 use crate::subject::Delivered;
-use crate::world::node::advances;
 
 /// When an invariant has to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +177,7 @@ fn in_step(history: &[Event]) -> &[Event] {
             return false;
         }
         let unexpected = expected.advances() && !faulted;
-        !advances(answer) && (unexpected || effects.is_some_and(|effects| effects.disk))
+        !answer.advances() && (unexpected || effects.is_some_and(|effects| effects.disk))
     };
     let end = history.iter().position(leaves).map_or(history.len(), |at| at + 1);
     &history[..end]

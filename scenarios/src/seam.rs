@@ -162,30 +162,30 @@ impl redb::StorageBackend for SimBackend {
     }
 }
 
-/// Whether reads of a registry fail, and whether one did.
+/// Something that can be out of order, as a disk under a read or a service behind a network, and whether anyone met it
+/// so.
 #[derive(Debug, Default)]
-pub struct ReadFault {
-    failing: AtomicBool,
-    failed: AtomicBool,
+pub struct Outage {
+    on: AtomicBool,
+    met: AtomicBool,
 }
 
-impl ReadFault {
-    /// Makes reads fail, or not.
-    pub fn set_failing(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Relaxed);
+impl Outage {
+    /// Begins it, or ends it.
+    pub fn set(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
     }
 
-    /// Whether one failed since the last time this was asked.
-    pub fn take_failure(&self) -> bool {
-        self.failed.swap(false, Ordering::Relaxed)
+    /// Whether someone met it since the last time this was asked.
+    pub fn take_met(&self) -> bool {
+        self.met.swap(false, Ordering::Relaxed)
     }
 
-    fn check(&self) -> Result<(), RegistryError> {
-        if !self.failing.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.failed.store(true, Ordering::Relaxed);
-        Err(RegistryError::Storage("input/output error".to_owned()))
+    /// Whether it lasts; then it is met.
+    fn strikes(&self) -> bool {
+        let on = self.on.load(Ordering::Relaxed);
+        self.met.fetch_or(on, Ordering::Relaxed);
+        on
     }
 }
 
@@ -193,13 +193,20 @@ impl ReadFault {
 #[derive(Debug)]
 pub struct SimRegistry {
     redb: RedbRegistry,
-    reads: Arc<ReadFault>,
+    reads: Arc<Outage>,
 }
 
 impl SimRegistry {
-    /// A registry whose reads fail as `reads` says.
-    pub fn new(redb: RedbRegistry, reads: Arc<ReadFault>) -> SimRegistry {
+    /// A registry whose reads fail while `reads` is out of order.
+    pub fn new(redb: RedbRegistry, reads: Arc<Outage>) -> SimRegistry {
         SimRegistry { redb, reads }
+    }
+
+    fn check(&self) -> Result<(), RegistryError> {
+        match self.reads.strikes() {
+            true => Err(RegistryError::Storage("input/output error".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// The registry itself.
@@ -212,22 +219,22 @@ impl Registry for SimRegistry {
     type Tx = WriteTransaction;
 
     fn applied_index(&self) -> Result<RaftIndex, RegistryError> {
-        self.reads.check()?;
+        self.check()?;
         self.redb.applied_index()
     }
 
     fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        self.reads.check()?;
+        self.check()?;
         self.redb.sidecar_index()
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
-        self.reads.check()?;
+        self.check()?;
         self.redb.rows(keys)
     }
 
     fn snapshot(&self) -> Result<RegistrySnapshot, RegistryError> {
-        self.reads.check()?;
+        self.check()?;
         self.redb.snapshot()
     }
 
@@ -244,18 +251,17 @@ impl Registry for SimRegistry {
     }
 }
 
-/// A KEK that can be out of reach, as one behind a network is.
+/// A KEK that can be out of reach.
 #[derive(Debug)]
 pub struct SimKek {
     kek: LocalKek,
-    out_of_reach: AtomicBool,
-    refused: AtomicBool,
+    outage: Outage,
 }
 
 impl SimKek {
     /// A KEK within reach.
     pub fn new(kek: LocalKek) -> SimKek {
-        SimKek { kek, out_of_reach: AtomicBool::new(false), refused: AtomicBool::new(false) }
+        SimKek { kek, outage: Outage::default() }
     }
 
     /// The KEK itself, to wrap with.
@@ -263,21 +269,15 @@ impl SimKek {
         &self.kek
     }
 
-    /// Puts it out of reach, or back.
-    pub fn set_out_of_reach(&self, out_of_reach: bool) {
-        self.out_of_reach.store(out_of_reach, Ordering::Relaxed);
-    }
-
-    /// Whether someone was refused since the last time this was asked.
-    pub fn take_refusal(&self) -> bool {
-        self.refused.swap(false, Ordering::Relaxed)
+    /// Whether it is out of reach.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
     }
 }
 
 impl Kek for SimKek {
     fn unwrap(&self, blob: &[u8]) -> Result<Dek, UnwrapError> {
-        if self.out_of_reach.load(Ordering::Relaxed) {
-            self.refused.store(true, Ordering::Relaxed);
+        if self.outage.strikes() {
             return Err(UnwrapError::Unavailable(io::ErrorKind::TimedOut.into()));
         }
         self.kek.unwrap(blob)

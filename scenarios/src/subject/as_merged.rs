@@ -85,12 +85,7 @@ impl From<Reason> for Stop {
 
 impl<F: Files, R: Registry> AsMerged<F, R> {
     fn apply(&mut self, payload: &[u8]) -> Delivered {
-        match self.steps(payload) {
-            Ok(()) => Delivered::Decided(Verdict::Applied),
-            Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
-            Err(Stop::Broken(step)) => Delivered::Failed(step),
-            Err(Stop::Unknown) => Delivered::Halted("registry commit".to_owned()),
-        }
+        answer(self.steps(payload))
     }
 
     fn steps(&mut self, payload: &[u8]) -> Result<(), Stop> {
@@ -204,6 +199,15 @@ impl Keyring {
     }
 }
 
+fn answer(done: Result<(), Stop>) -> Delivered {
+    match done {
+        Ok(()) => Delivered::Decided(Verdict::Applied),
+        Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
+        Err(Stop::Broken(step)) => Delivered::Failed(step),
+        Err(Stop::Unknown) => Delivered::Halted("registry commit".to_owned()),
+    }
+}
+
 fn decode(payload: &[u8]) -> Result<Entry, Stop> {
     // Opcode, version, sub-tag: the two cutovers came later, and an unknown sub-tag is refused before what follows it.
     if let [0x05, 0x01, 0x04 | 0x05, ..] = payload {
@@ -247,13 +251,7 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
 
     fn advance(&mut self, _index: u64, data: Option<(u64, u64)>) -> Delivered {
         let Some((key, value)) = data else { return Delivered::Decided(Verdict::Applied) };
-        let written = self.commit(&Change::default(), &mut |transaction| write_data(transaction, key, value));
-        match written {
-            Ok(()) => Delivered::Decided(Verdict::Applied),
-            Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
-            Err(Stop::Broken(step)) => Delivered::Failed(step),
-            Err(Stop::Unknown) => Delivered::Halted("registry commit".to_owned()),
-        }
+        answer(self.commit(&Change::default(), &mut |transaction| write_data(transaction, key, value)))
     }
 
     fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String> {

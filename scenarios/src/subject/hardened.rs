@@ -21,7 +21,7 @@ use crate::seam::{FixedClock, SimFiles, SimKek, SimRegistry};
 
 struct Hardened(Applier<SimFiles, SimRegistry>);
 
-pub(super) fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
+fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
     let sidecar = SIDECAR.to_owned();
     Config {
         node: NodeId::new(OWN_NODE).expect("not 0"),

@@ -14,7 +14,7 @@ use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
-use crate::seam::{ReadFault, SimFiles, SimKek};
+use crate::seam::{Outage, SimFiles, SimKek};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -92,7 +92,7 @@ pub struct Surroundings {
     /// The KEK.
     pub kek: Arc<SimKek>,
     /// Whether reads of its registry fail.
-    pub reads: Arc<ReadFault>,
+    pub reads: Arc<Outage>,
     /// Simulated wall-clock time in seconds since 1970.
     pub unix_seconds: u64,
     /// Whether the node has a keyring.
@@ -110,6 +110,17 @@ pub enum Delivered {
     Failed(String),
     /// An error whose outcome the subject says is unknown.
     Halted(String),
+}
+
+impl Delivered {
+    /// Whether the host may go on after it.
+    pub const fn advances(&self) -> bool {
+        match self {
+            Delivered::Decided(verdict) => verdict.advances(),
+            Delivered::Skipped => true,
+            Delivered::Failed(_) | Delivered::Halted(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Delivered {

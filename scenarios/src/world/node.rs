@@ -17,7 +17,7 @@ use crate::form::{self, Form, Kind};
 use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
-use crate::seam::{ReadFault, SimFiles};
+use crate::seam::{Outage, SimFiles};
 use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings};
 
 const BLANK: Site = Site::new("disk.blank");
@@ -87,8 +87,8 @@ pub struct Node<'a> {
     pub(super) disk: Disk,
     trace: &'a Trace,
     lookout: Lookout,
-    reads: Arc<ReadFault>,
-    /// The call that the last injected error of the disk hit.
+    reads: Arc<Outage>,
+    /// The call that the last injected error of this life hit.
     fault_op: Option<OpInfo>,
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
@@ -208,6 +208,7 @@ impl<'a> Node<'a> {
         self.note("start", [self.lives, 0, 0], || format!("life {}", self.lives));
         self.files = SimFiles::new(self.disk.mount());
         self.faulted = false;
+        self.fault_op = None;
         let armed = self.arm();
         let world = Surroundings {
             files: self.files.clone(),
@@ -307,7 +308,7 @@ impl<'a> Node<'a> {
             effects,
             before,
         });
-        if matches!(answer, Delivered::Decided(verdict) if verdict.advances()) {
+        if matches!(answer, Delivered::Decided(_)) && answer.advances() {
             self.acknowledge(index, &form, expected);
         }
         Survived::Yes(answer)
@@ -497,15 +498,6 @@ fn prepared_disk(setup: &Setup) -> Disk {
     }
     let at = Profile::ALL.iter().position(|profile| *profile == setup.profile).expect("all are listed");
     PREPARED[at].get_or_init(make).fork()
-}
-
-/// Whether the host may go on after an answer.
-pub fn advances(answer: &Delivered) -> bool {
-    match answer {
-        Delivered::Decided(verdict) => verdict.advances(),
-        Delivered::Skipped => true,
-        Delivered::Failed(_) | Delivered::Halted(_) => false,
-    }
 }
 
 fn answer_code(answer: &Delivered) -> u64 {

@@ -8,7 +8,7 @@
 use sim::{Ratio, Site};
 
 use super::Record;
-use super::node::{Death, Node, Survived, Weather, advances};
+use super::node::{Death, Node, Survived, Weather};
 use crate::form::Form;
 use crate::history::{Delivery, Event, Moment};
 use crate::model::Verdict;
@@ -71,7 +71,7 @@ fn reach(node: &mut Node<'_>, mix: Mix, length: u64) -> bool {
             node.log.push(form);
         }
         match node.deliver(index, Delivery::First) {
-            Survived::Yes(answer) if advances(&answer) => {}
+            Survived::Yes(answer) if answer.advances() => {}
             Survived::Yes(_) => return false,
             Survived::No => alive = false,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sim::{Choices, Ratio, Site};
 
 use super::Record;
-use super::node::{Death, Node, Survived, Weather, advances};
+use super::node::{Death, Node, Survived, Weather};
 use crate::form::Form;
 use crate::history::{Delivery, Moment};
 use crate::model::Verdict;
@@ -118,7 +118,7 @@ impl Host<'_> {
             let delivery = if first { Delivery::First } else { delivery };
             match self.node.deliver(index, delivery) {
                 Survived::No => return Next::Restart,
-                Survived::Yes(answer) if advances(&answer) => {
+                Survived::Yes(answer) if answer.advances() => {
                     position = index;
                     if self.node.frontier() < index {
                         // The model refused what the subject accepted: from here on they are in different states.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aho_corasick::packed::Searcher;
+use aho_corasick::{AhoCorasick, MatchKind, packed::Searcher};
 
 use super::image::Image;
 
@@ -30,8 +30,10 @@ pub struct Needles {
 
 #[derive(Debug)]
 struct Search {
-    /// Looks for all of them at once, some vector of bytes at a time.
-    searcher: Searcher,
+    /// Looks for all of them at once, a vector of bytes at a time, on processors that can.
+    packed: Option<Searcher>,
+    /// The same, a byte at a time.
+    automaton: AhoCorasick,
     /// Which needle each pattern is.
     needles: Vec<usize>,
     longest: usize,
@@ -41,12 +43,19 @@ impl Needles {
     /// Prepares needles. Empty ones are found nowhere.
     ///
     /// # Panics
-    /// If there are more than a hundred, for which it is not made.
+    /// If they are too many or too long for an automaton, which takes gigabytes.
     pub fn new(needles: &[Vec<u8>]) -> Self {
         let whole = || needles.iter().enumerate().filter(|(_, needle)| !needle.is_empty());
         let Some(longest) = whole().map(|(_, needle)| needle.len()).max() else { return Self::default() };
-        let searcher = Searcher::new(whole().map(|(_, needle)| needle)).expect("a handful of needles");
-        let search = Search { searcher, needles: whole().map(|(index, _)| index).collect(), longest };
+        let patterns = || whole().map(|(_, needle)| needle);
+        // Both find the leftmost one, the first of the list where two begin there.
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(patterns());
+        let search = Search {
+            packed: Searcher::new(patterns()),
+            automaton: automaton.expect("a handful of short needles"),
+            needles: whole().map(|(index, _)| index).collect(),
+            longest,
+        };
         Self { search: Some(Arc::new(search)) }
     }
 
@@ -58,7 +67,10 @@ impl Needles {
     /// The first needle in these bytes, and where.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<(usize, u64)> {
         let search = self.search.as_ref()?;
-        let found = search.searcher.find(bytes)?;
+        let found = match &search.packed {
+            Some(packed) => packed.find(bytes),
+            None => search.automaton.find(bytes),
+        }?;
         Some((search.needles[found.pattern().as_usize()], found.start() as u64))
     }
 
@@ -75,5 +87,34 @@ impl Needles {
             image.read(start, &mut window);
             self.find(&window).map(|(needle, at)| (needle, start + at))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_searches_find_the_same_needle_at_the_same_place() {
+        let needles = [b"secret".to_vec(), Vec::new(), b"cre".to_vec(), b"key".to_vec()];
+        let search = Needles::new(&needles).search.expect("there are needles");
+        for (text, found) in
+            [("a secret", Some((0, 2))), ("sacred keys", Some((2, 2))), ("keycre", Some((3, 0)))]
+        {
+            for padding in [0, 100] {
+                let text = format!("{text}{}", ".".repeat(padding));
+                let one = |packed| {
+                    let search = Search {
+                        packed,
+                        automaton: search.automaton.clone(),
+                        needles: search.needles.clone(),
+                        ..*search
+                    };
+                    Needles { search: Some(Arc::new(search)) }.find(text.as_bytes())
+                };
+                assert_eq!([one(search.packed.clone()), one(None)], [found, found], "{text}");
+            }
+        }
+        assert_eq!(Needles::new(&needles).find(b"nothing"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! How lives end: what goes wrong is drawn and armed before a step, and counted after it.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 
 use sim::{Errno, Fate, Fault, OpInfo, OpKind, Ratio, Site};
 
@@ -110,9 +111,9 @@ impl Node<'_> {
             match self.choices.draw(FAULT_KIND, 4) {
                 0 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Eio }),
                 1 => self.disk.arm(Fault::ErrorAtCall { call, errno: Errno::Enospc }),
-                2 => self.lookout.kek().set_out_of_reach(true),
+                2 => self.lookout.kek().outage().set(true),
                 // The database answers most reads from memory, where no error of the disk can reach them.
-                _ => self.reads.set_failing(true),
+                _ => self.reads.set(true),
             }
             armed.fault = true;
         }
@@ -186,15 +187,14 @@ impl Node<'_> {
 
     /// Counts an armed error that was delivered. Whether this life has met one: a database that met one refuses to go on.
     pub(super) fn fault_fired(&mut self) -> bool {
-        self.lookout.kek().set_out_of_reach(false);
-        self.reads.set_failing(false);
-        if self.reads.take_failure() {
-            self.hit(Place::FaultRegistryRead);
-            self.faulted = true;
-        }
-        if self.lookout.kek().take_refusal() {
-            self.hit(Place::FaultKek);
-            self.faulted = true;
+        let kek = Arc::clone(self.lookout.kek());
+        let reads = Arc::clone(&self.reads);
+        for (outage, place) in [(&*reads, Place::FaultRegistryRead), (kek.outage(), Place::FaultKek)] {
+            outage.set(false);
+            if outage.take_met() {
+                self.hit(place);
+                self.faulted = true;
+            }
         }
         if let Some((op, errno)) = self.disk.take_fault() {
             self.hit(match errno {
