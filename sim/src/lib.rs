@@ -62,7 +62,7 @@ pub use crate::{
     choices::{Asked, Choices, Mismatch, Ratio},
     disk::{
         Checkpoint, CrashReport, Disk, Errno, Fate, Fault, File, InodeId, Leak, Lies, Mount, Needles, OpInfo,
-        OpKind, Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, errno,
+        OpKind, Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, WHOLE_FROM, errno,
     },
     exhaustive::Exhaustive,
     plugin::DiskSim,

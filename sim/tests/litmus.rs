@@ -342,3 +342,13 @@ fn the_sector_in_which_a_file_ended_does_not_tear() {
     let ext4 = Litmus { profile: Profile::Ext4Ordered, ..posix };
     ext4.after(program).are(&["_", "Y"], 3);
 }
+
+#[test]
+fn pages_that_are_whole_are_old_or_new_and_smaller_writes_tear_all_the_same() {
+    let setup: Step = |m| durable(m, "/a", "XXXXXXXXXX");
+    let whole = Litmus { tearing: Tearing::PagesWhole, setup, ..POSIX };
+    let page: Step = |m| write(m, "/a", "YYYYYYYY");
+    whole.after(page).are(&["XXXXXXXXXX", "YYYYYYYYXX"], 2);
+    let less: Step = |m| write(m, "/a", "YY");
+    whole.after(less).are(&["XXXXXXXXXX", "XYXXXXXXXX", "YXXXXXXXXX", "YYXXXXXXXX"], 6);
+}

@@ -110,7 +110,7 @@ fn profile() -> impl Strategy<Value = Profile> {
 }
 
 fn tearing() -> impl Strategy<Value = Tearing> {
-    prop::sample::select(vec![Tearing::Sectors, Tearing::Garbled])
+    prop::sample::select(vec![Tearing::PagesWhole, Tearing::Sectors, Tearing::Garbled])
 }
 
 /// Every outcome of a power loss; `None` if there are too many.

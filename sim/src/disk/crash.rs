@@ -44,12 +44,18 @@ const GARBAGE: Site = Site::new("disk.fate.garbage");
 /// What can become of the parts of one write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Tearing {
+    /// Writes of [`WHOLE_FROM`] bytes or more are kept or dropped whole, smaller ones tear at sectors. A subset
+    /// of the states of the next, for enumerations in which the tears of database pages are too many.
+    PagesWhole,
     /// Every write tears at sectors, each of which is old or new.
     #[default]
     Sectors,
     /// Harsher than any profile: a torn sector may also be garbage or, past the old end, stale.
     Garbled,
 }
+
+/// Bytes from which on [`Tearing::PagesWhole`] does not tear a write: a database page.
+pub const WHOLE_FROM: u64 = 4096;
 
 /// How many patterns garbage can have.
 const GARBAGE_PATTERNS: u64 = 16;
@@ -262,7 +268,8 @@ fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices
     let data = draw_sectors(offset, fresh_from, known, tearing, choices);
     let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
     if plan.extends {
-        plan.reach = draw_reach(offset, end, known, profile, &plan, choices);
+        let whole = tearing == Tearing::PagesWhole && len >= WHOLE_FROM;
+        plan.reach = draw_reach(offset, end, known, profile, whole, &plan, choices);
         plan.cut = plan.reach < end;
     }
     plan
@@ -275,11 +282,12 @@ fn draw_reach(
     end: u64,
     known: u64,
     profile: Profile,
+    whole: bool,
     plan: &Plan,
     choices: &mut Choices,
 ) -> u64 {
     let first = known.max(offset) / SECTOR;
-    let inner = (end - 1) / SECTOR - first;
+    let inner = if whole { 0 } else { (end - 1) / SECTOR - first };
     match profile {
         Profile::Posix => match choices.draw(LENGTH, inner + 2) {
             0 => end,
@@ -313,6 +321,7 @@ fn draw_sectors(offset: u64, end: u64, known: u64, tearing: Tearing, choices: &m
     let sectors = offset / SECTOR..end.div_ceil(SECTOR);
     // A sector alone is old or new, which is kept or dropped: it takes garbage to tear it.
     let can_tear = match tearing {
+        Tearing::PagesWhole => end - offset < WHOLE_FROM && sectors.end - sectors.start > 1,
         Tearing::Sectors => sectors.end - sectors.start > 1,
         Tearing::Garbled => true,
     };
@@ -327,7 +336,7 @@ fn draw_sectors(offset: u64, end: u64, known: u64, tearing: Tearing, choices: &m
 
 fn draw_sector(past_end: bool, tearing: Tearing, choices: &mut Choices) -> Sector {
     let bound = match (tearing, past_end) {
-        (Tearing::Sectors, _) => 2,
+        (Tearing::PagesWhole | Tearing::Sectors, _) => 2,
         (Tearing::Garbled, false) => 3,
         (Tearing::Garbled, true) => 4,
     };

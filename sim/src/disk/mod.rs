@@ -26,7 +26,7 @@ use self::{
     state::{Film, State},
 };
 pub use self::{
-    crash::{Fate, SECTOR, Tearing},
+    crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
     fault::{Errno, Fault},
     mount::{File, Mount},
     needles::{Leak, Needles},
