@@ -1,7 +1,7 @@
 //! What a run recorded: everything that an invariant may look at.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use applier::Purpose;
 
@@ -125,11 +125,11 @@ pub struct Observation {
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
     /// The state after everything that was acknowledged.
-    pub acknowledged: Rc<State>,
+    pub acknowledged: Arc<State>,
     /// States that the sidecar may be in; the first is the acknowledged one.
-    pub sidecar_expected: Vec<Rc<State>>,
+    pub sidecar_expected: Vec<Arc<State>>,
     /// States that the database may be in; the first is the lowest.
-    pub database_expected: Vec<Rc<State>>,
+    pub database_expected: Vec<Arc<State>>,
     /// Whether the database was rolled back since the last observation.
     pub rolled_back: bool,
 }

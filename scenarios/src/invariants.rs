@@ -316,7 +316,7 @@ fn sidecar_old_or_new(history: &[Event]) -> Vec<Broken> {
         if observation.moment != Moment::Started {
             return None;
         }
-        let differs = |state: &std::rc::Rc<State>| observation.sidecar.differs_from(state);
+        let differs = |state: &std::sync::Arc<State>| observation.sidecar.differs_from(state);
         let mut states = observation.sidecar_expected.iter().map(differs);
         let first = states.next().flatten()?;
         if states.any(|differs| differs.is_none()) {
@@ -375,7 +375,7 @@ fn replay_converges(history: &[Event]) -> Vec<Broken> {
         let state = &observation.acknowledged;
         // The sidecar may be one entry ahead, with an entry in flight, and so may the keys in memory.
         let sidecars = &observation.sidecar_expected;
-        let holds = |state: &std::rc::Rc<State>| {
+        let holds = |state: &std::sync::Arc<State>| {
             let keys = state.keys.iter().map(|(id, key)| (*id, Some(key.blob.key)));
             observation.memory.iter().map(|(id, key)| (*id, *key)).eq(keys)
         };

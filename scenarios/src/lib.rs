@@ -15,6 +15,7 @@ pub mod history;
 pub mod invariants;
 pub mod model;
 pub mod probes;
+pub mod prove;
 pub mod run;
 pub mod seam;
 pub mod seeds;

@@ -1,7 +1,8 @@
-//! `cargo sim`: sweep, replay, seeds.
+//! `cargo sim`: sweep, prove, replay, seeds.
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
+mod prove;
 mod replay;
 mod report;
 mod seeds;
@@ -57,6 +58,8 @@ struct Cli {
 enum Command {
     /// Run scenarios over a range of seeds
     Sweep(SweepArgs),
+    /// Close named logs, or all logs of a length, over every crash at every call
+    Prove(ProveArgs),
     /// Run one seed or one seed file, and print its timeline
     Replay(ReplayArgs),
     /// List the corpus and check that every file still shows what it was kept for
@@ -79,7 +82,16 @@ struct SetupArgs {
 impl SetupArgs {
     fn setup(&self, scenario: Scenario) -> Setup {
         let (subject, profile) = (self.subject(), self.profile());
-        Setup { scenario, subject, profile, lies: self.lie.unwrap_or(Lies::NONE) }
+        Setup { scenario, subject, profile, lies: self.lies() }
+    }
+
+    fn lies(&self) -> Lies {
+        self.lie.unwrap_or(Lies::NONE)
+    }
+
+    /// As they are written on a command line.
+    fn options(&self) -> String {
+        options(self.subject(), self.profile(), self.lies())
     }
 
     fn subject(&self) -> Subject {
@@ -134,6 +146,34 @@ impl SweepArgs {
     fn scenarios(&self) -> &[Scenario] {
         if self.scenario.is_empty() { &Scenario::ALL } else { &self.scenario }
     }
+}
+
+#[derive(Debug, Args)]
+struct ProveArgs {
+    /// Close this log only: first-bootstrap, rotations, registrations, duplicates, refusals, mixed (repeatable)
+    /// [default: all]
+    #[arg(long, value_name = "NAME")]
+    log: Vec<String>,
+    /// Close every log of up to N entries instead of the named ones
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4), value_name = "N", conflicts_with = "log")]
+    all_logs: Option<u8>,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    jobs: Option<u16>,
+    /// text or json
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    format: Format,
+    /// Stop after this long, incomplete, as in 90s or 10m
+    #[arg(long, value_name = "DURATION")]
+    time_limit: Option<TimeLimit>,
+    /// Write the certificate to this file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<std::path::PathBuf>,
+    /// Run again what this certificate says, and compare
+    #[arg(long, value_name = "FILE")]
+    verify: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +291,7 @@ pub fn main() -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = match &cli.command {
         Command::Sweep(args) => sweep::main(args, &mut out),
+        Command::Prove(args) => prove::main(args, &mut out),
         Command::Replay(args) => replay::main(args, &mut out),
         Command::Seeds(args) => seeds::main(args, &mut out),
     };
@@ -273,15 +314,16 @@ fn complain(message: &str) {
 
 /// The line that shows a run again.
 fn reproduce(setup: &Setup, seed: u64) -> String {
-    let mut line = format!(
-        "cargo sim replay {seed} --scenario {} --subject {} --profile {}",
-        setup.scenario,
-        setup.subject,
-        setup.profile.name()
-    );
-    if let Some(lie) = setup.lies.name() {
-        line.push_str(" --lie ");
-        line.push_str(lie);
+    let options = options(setup.subject, setup.profile, setup.lies);
+    format!("cargo sim replay {seed} --scenario {}{options}", setup.scenario)
+}
+
+/// Who is put to the test on what disk, as options.
+fn options(subject: Subject, profile: Profile, lies: Lies) -> String {
+    let mut options = format!(" --subject {subject} --profile {profile}");
+    if let Some(lie) = lies.name() {
+        options.push_str(" --lie ");
+        options.push_str(lie);
     }
-    line
+    options
 }

@@ -106,19 +106,19 @@ fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Evidence holds whole states; `replay` prints them in full.
-fn shortened(evidence: &str) -> String {
-    const CHARS_MAX: usize = 240;
+pub(super) fn shortened(evidence: &str) -> String {
+    const CHARS_MAX: usize = 2400;
     if evidence.chars().count() <= CHARS_MAX {
         return evidence.to_owned();
     }
     evidence.chars().take(CHARS_MAX).chain("...".chars()).collect()
 }
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line measures speed; no run sees it")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

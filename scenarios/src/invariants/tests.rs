@@ -1,6 +1,6 @@
 //! Every line of the table has a history that breaks it, and an untroubled history breaks none.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use applier::Purpose;
 
@@ -13,7 +13,7 @@ use crate::model::{Reason, Writer};
 const REFUSED: Delivered = Delivered::Decided(Verdict::Rejected(Reason::EqualIds));
 
 /// The states of a log: a bootstrap, a registration, a data entry.
-fn states() -> Vec<Rc<State>> {
+fn states() -> Vec<Arc<State>> {
     let blob = |key| Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None };
     let row = |epoch| Row { dek: 1, node: 0x11, epoch };
     let log = [
@@ -27,17 +27,17 @@ fn states() -> Vec<Rc<State>> {
         Form::Registration(row(3)),
         Form::Data { key: 7, value: 3 },
     ];
-    let mut states = vec![Rc::new(State::default())];
+    let mut states = vec![Arc::new(State::default())];
     for form in &log {
         let next = states.last().expect("the first").after(form, Verdict::Applied);
-        states.push(Rc::new(next));
+        states.push(Arc::new(next));
     }
     states
 }
 
 /// What an observer sees where everything is as it should be after the entry at `index`.
 fn sound(moment: Moment, index: usize) -> Observation {
-    let state = Rc::clone(&states()[index]);
+    let state = Arc::clone(&states()[index]);
     let keys = state.keys.iter().map(|(id, key)| (*id, (key.purpose, Some(key.blob)))).collect();
     let times = state.keys.keys().map(|id| (*id, "2020-01-01T00:00:00Z".to_owned()));
     Observation {
@@ -52,8 +52,8 @@ fn sound(moment: Moment, index: usize) -> Observation {
         rows: state.rows.clone(),
         data: state.data.clone(),
         applied: Some(state.index),
-        acknowledged: Rc::clone(&state),
-        sidecar_expected: vec![Rc::clone(&state)],
+        acknowledged: Arc::clone(&state),
+        sidecar_expected: vec![Arc::clone(&state)],
         database_expected: vec![state],
         rolled_back: false,
     }
@@ -133,7 +133,7 @@ fn breaking(name: &str) -> History {
         "replay-converges" => vec![caught_up(|seen| seen.rows.clear())],
         "active-keys-resolve" => vec![caught_up(|seen| seen.memory.clear())],
         "key-bytes-are-distinct" => vec![seen_after(3, |seen| {
-            let state = Rc::make_mut(&mut seen.sidecar_expected[0]);
+            let state = Arc::make_mut(&mut seen.sidecar_expected[0]);
             let twin = Blob { seal: 1, ..state.keys[&1].blob };
             state.keys.get_mut(&2).expect("a key").blob = twin;
             content(seen).0.insert(2, (Purpose::Raft, Some(twin)));
@@ -195,7 +195,7 @@ fn a_row_that_goes_back_is_excused_by_a_rollback_alone() {
 fn the_database_may_have_an_interrupted_entry_wholly_or_not_at_all() {
     let interrupted = |index: usize, change: fn(&mut Observation)| {
         let mut seen = sound(Moment::Started, index);
-        seen.sidecar_expected = vec![Rc::clone(&states()[1]), Rc::clone(&states()[2])];
+        seen.sidecar_expected = vec![Arc::clone(&states()[1]), Arc::clone(&states()[2])];
         seen.database_expected.clone_from(&seen.sidecar_expected);
         change(&mut seen);
         broken(&[Event::Observed(Box::new(seen))])
@@ -258,13 +258,13 @@ fn every_key_of_the_model_has_to_be_in_memory_with_its_bytes() {
             let mut state = State::clone(&seen.acknowledged);
             state.active = Some((3, 2));
             state.keys.insert(3, state.keys[&1]);
-            let state = Rc::new(state);
+            let state = Arc::new(state);
             if let SidecarSeen::Content { active, keys, .. } = &mut seen.sidecar {
                 *active = (3, 2);
                 keys.insert(3, keys[&1]);
             }
             seen.memory.insert(3, seen.memory[&1]);
-            (seen.acknowledged, seen.sidecar_expected) = (Rc::clone(&state), vec![state]);
+            (seen.acknowledged, seen.sidecar_expected) = (Arc::clone(&state), vec![state]);
             change(seen);
         })
     };

@@ -125,7 +125,7 @@ pub struct Key {
 }
 
 /// A row of the state: full node id, first epoch, last epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Writer {
     /// Full node id.
     pub node: u64,

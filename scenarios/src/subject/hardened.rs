@@ -91,6 +91,10 @@ impl Life for Hardened {
         keystore.ids().into_iter().map(key).collect()
     }
 
+    fn proof(&self) -> u64 {
+        self.0.registry().sidecar_index().map_or(0, |index| index.0)
+    }
+
     fn held(&self) -> Held {
         Held {
             sidecar: self.0.sidecar().cloned(),

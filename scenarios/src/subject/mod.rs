@@ -6,6 +6,7 @@ mod host;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -50,6 +51,11 @@ impl Subject {
             Subject::Hardened => Rules::Hardened,
             Subject::AsMerged => Rules::AsMerged,
         }
+    }
+
+    /// Whether its database carries the index of the newest entry in it. If not, the host has to remember.
+    pub const fn keeps_index(self) -> bool {
+        matches!(self, Subject::Hardened)
     }
 
     /// Starts a life on a disk.
@@ -208,4 +214,20 @@ pub trait Life {
     fn held(&self) -> Held {
         Held::default()
     }
+
+    /// The index up to which the database proves that there is a sidecar, 0 where it proves nothing.
+    fn proof(&self) -> u64 {
+        0
+    }
+}
+
+/// Lets go of what is left of a process that died, whose disk is already out of their reach. A dying process runs no
+/// destructors. Dropped while unwinding, redb does not try to close its file, which would be the better part of
+/// the work of a short life, done for a disk that takes nothing.
+pub fn bury<T>(remains: T) {
+    let unwound = panic::catch_unwind(AssertUnwindSafe(move || {
+        let _remains = remains;
+        panic::resume_unwind(Box::new(()));
+    }));
+    debug_assert!(unwound.is_err(), "it was resumed two lines above");
 }

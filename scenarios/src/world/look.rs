@@ -2,7 +2,6 @@
 //! bytes of entries are made.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use applier::kek::LocalKek;
@@ -30,6 +29,8 @@ pub struct Look {
     pub data: BTreeMap<u64, u64>,
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
+    /// The index up to which the database proves that there is a sidecar.
+    pub proof: u64,
 }
 
 /// The KEK of a world, the bytes that it has wrapped, and what was last seen.
@@ -46,7 +47,7 @@ pub struct Lookout {
 #[derive(Debug)]
 struct Payload {
     form: Form,
-    bytes: Option<Rc<[u8]>>,
+    bytes: Option<Arc<[u8]>>,
 }
 
 impl Lookout {
@@ -62,12 +63,12 @@ impl Lookout {
     }
 
     /// The bytes of the entry at `index`, wrapped once and not at every delivery.
-    pub fn payload(&mut self, index: u64, form: &Form) -> Option<Rc<[u8]>> {
+    pub fn payload(&mut self, index: u64, form: &Form) -> Option<Arc<[u8]>> {
         if let Some(known) = self.payloads.get(&index).filter(|known| known.form == *form) {
             return known.bytes.clone();
         }
         self.learn_blobs(form);
-        let bytes: Option<Rc<[u8]>> = form.payload(self.kek.local()).map(Rc::from);
+        let bytes: Option<Arc<[u8]>> = form.payload(self.kek.local()).map(Arc::from);
         self.payloads.insert(index, Payload { form: form.clone(), bytes: bytes.clone() });
         bytes
     }
@@ -85,6 +86,7 @@ impl Lookout {
             rows: rows.collect(),
             data: database.data,
             applied: life.resume_after(),
+            proof: life.proof(),
         })
     }
 

@@ -4,7 +4,6 @@ mod dying;
 mod observing;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use applier::registry;
@@ -77,7 +76,7 @@ pub struct Node<'a> {
     pub(super) weather: Weather,
     pub(super) log: Vec<Form>,
     /// The model's states: `states[i]` is that after the first `i` entries.
-    pub(super) states: Vec<Rc<State>>,
+    pub(super) states: Vec<Arc<State>>,
     pub(super) history: History,
     pub(super) probes: Probes,
     pub(super) subject: Subject,
@@ -125,16 +124,15 @@ impl<'a> Node<'a> {
     /// a good part of a run's calls, and one run in six is enough to crash in it.
     pub fn new(setup: &Setup, choices: &'a mut Choices, trace: &'a Trace, probes: Probes) -> Node<'a> {
         let blank = choices.draw(BLANK, 6) == 1;
-        let disk = if blank { blank_disk(setup) } else { prepared_disk(setup) };
+        let disk = if blank { blank_disk(setup.profile, setup.lies) } else { prepared_disk(setup) };
         disk.set_trace(trace.clone());
-        static NEEDLES: OnceLock<Needles> = OnceLock::new();
-        disk.watch(NEEDLES.get_or_init(|| Needles::new(&form::traces_of_a_key())));
+        disk.watch(needles());
         let mount = disk.mount();
         Node {
             choices,
             weather: Weather { crash: Ratio::NEVER, crashes_max: 0, fault: Ratio::NEVER },
             log: vec![Form::Nothing],
-            states: vec![Rc::new(State::default())],
+            states: vec![Arc::new(State::default())],
             history: Vec::new(),
             probes,
             subject: setup.subject,
@@ -173,7 +171,7 @@ impl<'a> Node<'a> {
     }
 
     /// The model's state at the frontier.
-    pub fn state(&self) -> &Rc<State> {
+    pub fn state(&self) -> &Arc<State> {
         self.states.last().expect("there is always the state before the first entry")
     }
 
@@ -359,7 +357,7 @@ impl<'a> Node<'a> {
             self.in_flight = None;
             self.sidecar_shown = false;
             let next = self.state().after(form, expected);
-            self.states.push(Rc::new(next));
+            self.states.push(Arc::new(next));
             if expected == Verdict::Applied {
                 self.entries += 1;
             }
@@ -471,16 +469,22 @@ impl<'a> Node<'a> {
     }
 }
 
+/// What must never reach a disk of a world.
+pub fn needles() -> &'static Needles {
+    static NEEDLES: OnceLock<Needles> = OnceLock::new();
+    NEEDLES.get_or_init(|| Needles::new(&form::traces_of_a_key()))
+}
+
 /// An empty disk with a node's two directories.
-fn blank_disk(setup: &Setup) -> Disk {
+pub fn blank_disk(profile: Profile, lies: Lies) -> Disk {
     // It lies to the subject alone: what stood before a node's first start is there.
-    let disk = Disk::with(setup.profile, Lies::NONE, Trace::hashing());
+    let disk = Disk::with(profile, Lies::NONE, Trace::hashing());
     let mount = disk.mount();
     for dir in ["/data", "/db"] {
         mount.mkdir(dir).expect("an empty disk takes a directory");
     }
     mount.sync_dir("/").expect("no fault is armed");
-    disk.set_lies(setup.lies);
+    disk.set_lies(lies);
     disk
 }
 
@@ -489,7 +493,7 @@ fn blank_disk(setup: &Setup) -> Disk {
 fn prepared_disk(setup: &Setup) -> Disk {
     static PREPARED: [OnceLock<Disk>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
     let make = || {
-        let disk = blank_disk(setup);
+        let disk = blank_disk(setup.profile, setup.lies);
         registry::create(&SimFiles::new(disk.mount()), DATABASE).expect("no fault is armed");
         disk
     };
@@ -512,7 +516,7 @@ fn answer_code(answer: &Delivered) -> u64 {
 }
 
 /// A refusal without what varies, as fingerprints need it.
-fn refusal_name(error: &applier::StartError) -> &'static str {
+pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
     use applier::StartError as E;
     match error {
         E::Database(_) => "database",

@@ -228,6 +228,14 @@ impl Disk {
         lock(&self.shared).pending.len()
     }
 
+    /// How many pending writes have at least so many bytes.
+    pub fn pending_writes_from(&self, bytes: u64) -> u64 {
+        let state = lock(&self.shared);
+        let is_long =
+            |op: &&Pending| matches!(op, Pending::Write { data, .. } if data.len() as u64 >= bytes);
+        state.pending.iter().filter(is_long).count() as u64
+    }
+
     /// The content of a file as reads see it; `None` if there is no such file.
     pub fn peek(&self, path: &str) -> Option<Vec<u8>> {
         let state = lock(&self.shared);

@@ -1,13 +1,12 @@
 //! How lives end: what goes wrong is drawn and armed before a step, and counted after it.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use sim::{Errno, Fate, Fault, OpInfo, OpKind, Ratio, Site};
 
 use super::{Death, LastCrash, Node};
 use crate::probes::{Ending, Place, Step, crash};
-use crate::subject::{DATABASE, SIDECAR};
+use crate::subject::{DATABASE, SIDECAR, bury};
 
 const CRASH: Site = Site::new("crash");
 const CRASH_AT: Site = Site::new("crash.at");
@@ -78,16 +77,9 @@ impl Node<'_> {
         }
     }
 
-    /// Lets go of the objects of a process that died, whose disk is already out of their reach. A dying process runs no
-    /// destructors. Dropped while unwinding, redb does not try to close its file, which would be the better part of
-    /// the work of a short life, done for a disk that takes nothing.
+    /// Lets go of a life whose disk is out of its reach.
     pub(super) fn bury(&mut self) {
-        let life = self.life.take();
-        let unwound = panic::catch_unwind(AssertUnwindSafe(move || {
-            let _life = life;
-            panic::resume_unwind(Box::new(()));
-        }));
-        debug_assert!(unwound.is_err(), "it was resumed two lines above");
+        bury(self.life.take());
     }
 
     /// Draws what goes wrong in the step to come.

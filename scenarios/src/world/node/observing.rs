@@ -1,6 +1,6 @@
 //! Looking at a node, and what the model expects to be seen: after a crash there may be more than one answer.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Node;
 use crate::history::{Event, Moment, Observation, SidecarSeen};
@@ -12,7 +12,7 @@ impl Node<'_> {
     /// Looks at the node and records what is there beside what may be there.
     pub fn observe(&mut self, moment: Moment) {
         let Some(life) = &self.life else { return };
-        let Some(Look { sidecar, memory, rows, data, applied }) =
+        let Some(Look { sidecar, memory, rows, data, applied, .. }) =
             self.lookout.look(life.as_ref(), &self.disk)
         else {
             return;
@@ -25,7 +25,7 @@ impl Node<'_> {
             rows,
             data,
             applied,
-            acknowledged: Rc::clone(self.state()),
+            acknowledged: Arc::clone(self.state()),
             sidecar_expected,
             database_expected,
             rolled_back: self.rolled_back,
@@ -35,11 +35,11 @@ impl Node<'_> {
     }
 
     /// The states that the sidecar and the database may be in, the ones that they must at least be in first.
-    fn expected(&self) -> (Vec<Rc<State>>, Vec<Rc<State>>) {
-        let at = |index: u64| Rc::clone(&self.states[index as usize]);
+    fn expected(&self) -> (Vec<Arc<State>>, Vec<Arc<State>>) {
+        let at = |index: u64| Arc::clone(&self.states[index as usize]);
         let after = self.in_flight.map(|_| self.after_in_flight());
-        let mut sidecar: Vec<Rc<State>> = vec![at(self.sidecar_floor)];
-        let mut database: Vec<Rc<State>> = self.restoring_to.into_iter().map(at).collect();
+        let mut sidecar: Vec<Arc<State>> = vec![at(self.sidecar_floor)];
+        let mut database: Vec<Arc<State>> = self.restoring_to.into_iter().map(at).collect();
         database.push(at(self.database_floor));
         // Delivered again after a rollback, and cut off: the database may have it or not.
         let above_floor = |index: &u64| (self.database_floor + 1..=self.frontier()).contains(index);
@@ -48,7 +48,7 @@ impl Node<'_> {
             if self.sidecar_shown {
                 sidecar.clear();
             }
-            sidecar.push(Rc::clone(&after));
+            sidecar.push(Arc::clone(&after));
             database.push(after);
         }
         (sidecar, database)
@@ -78,9 +78,9 @@ impl Node<'_> {
         self.state().keys.get(&id).is_none_or(|key| key.by > applied)
     }
 
-    fn after_in_flight(&self) -> Rc<State> {
+    fn after_in_flight(&self) -> Arc<State> {
         let form = &self.log[self.frontier() as usize + 1];
         let verdict = self.state().judge(self.subject.rules(), self.keyring, form);
-        Rc::new(self.state().after(form, verdict))
+        Arc::new(self.state().after(form, verdict))
     }
 }

@@ -1,0 +1,656 @@
+//! The closure itself: which states there are, what each was led to by, and which are still to be lived.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use sim::{Choices, CrashReport, Disk, Exhaustive, Tearing, WHOLE_FROM};
+
+use super::life::{Actor, Begun, Content, Known, Point, Stage};
+use super::script::Script;
+use super::{Finding, Part, States, Terms};
+use crate::invariants::Violation;
+use crate::workload::{INVALID_KINDS, invalid};
+use crate::world::node::{blank_disk, needles};
+
+/// The most images that are built of one window of pending operations.
+const IMAGES_MAX: u64 = 1 << 14;
+const TOO_LARGE: &str = "images of a window beyond the first 16384";
+const PAGE_TEARS: &str = "page writes whose tears were not enumerated";
+
+/// A state that was, or will be, lived on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum StateId {
+    /// Nothing pending: a content.
+    Image(usize),
+    /// Something pending: what a start sees, and every image.
+    Pair(usize),
+    /// No state: something was wrong with it, and was reported.
+    Broken,
+}
+
+/// One stretch of a life, recorded once for each state that it begins in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    Start,
+    Deliver(u64),
+    Restore(u64),
+    Stop,
+    Refuse,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Start => f.write_str("the node starts"),
+            Action::Deliver(index) => write!(f, "the node starts and gets entry {index}"),
+            Action::Restore(index) => write!(f, "the node starts and its database is rolled back to {index}"),
+            Action::Stop => f.write_str("the node starts and is stopped"),
+            Action::Refuse => f.write_str("the node starts and gets what it has to refuse"),
+        }
+    }
+}
+
+/// A stretch as it was lived.
+struct Segment {
+    before: StateId,
+    action: Action,
+    points: Vec<Point>,
+}
+
+/// Where a state was first met.
+#[derive(Clone, Debug)]
+struct Origin {
+    parent: Option<usize>,
+    step: String,
+    depth: u64,
+}
+
+/// A state's first exact disk.
+#[derive(Clone)]
+struct Station {
+    disk: Disk,
+    known: Known,
+    origin: usize,
+}
+
+/// What is known of an exact image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Checked {
+    id: StateId,
+    database: u64,
+    sidecar: u64,
+}
+
+/// What a crash at an exact disk leads to.
+#[derive(Debug)]
+struct Window {
+    images: BTreeSet<Checked>,
+    /// The process crash, where anything is pending.
+    pair: Option<StateId>,
+}
+
+impl Window {
+    fn successors(&self) -> impl Iterator<Item = StateId> + '_ {
+        self.images.iter().map(|checked| checked.id).chain(self.pair)
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Closure {
+    contents: BTreeMap<Content, usize>,
+    /// Exact images, by a hash of their bytes and the host's frontier.
+    images: BTreeMap<(u128, u64), Checked>,
+    /// Exact disks with pending operations, and what a crash there leads to.
+    windows: BTreeMap<(u128, u64), Arc<Window>>,
+    pairs: BTreeMap<(StateId, BTreeSet<StateId>), usize>,
+    stations: BTreeMap<StateId, Station>,
+    /// A second exact disk of a state, and one with operations pending, to be lived on as evidence that merging is
+    /// sound.
+    twins: BTreeMap<(StateId, bool), Station>,
+    /// What each stretch led to.
+    done: BTreeMap<(StateId, Action), Arc<BTreeSet<StateId>>>,
+    work: VecDeque<StateId>,
+    origins: Vec<Origin>,
+    states: States,
+    findings: BTreeMap<String, Finding>,
+    depth: u64,
+    samples: u64,
+    stopped: bool,
+    keeps_index: bool,
+}
+
+impl Closure {
+    /// The closure of the empty log, not yet closed.
+    pub(super) fn new(terms: Terms<'_>) -> Closure {
+        let mut closure = Closure {
+            contents: BTreeMap::new(),
+            images: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            stations: BTreeMap::new(),
+            twins: BTreeMap::new(),
+            done: BTreeMap::new(),
+            work: VecDeque::new(),
+            origins: vec![Origin { parent: None, step: "an empty disk".to_owned(), depth: 0 }],
+            states: States::default(),
+            findings: BTreeMap::new(),
+            depth: 0,
+            samples: 0,
+            stopped: false,
+            keeps_index: terms.subject.keeps_index(),
+        };
+        let disk = blank_disk(terms.profile, terms.lies);
+        disk.watch(needles());
+        let script = Script::new(terms.subject.rules(), &[]);
+        let mut stage = Stage::new(terms.subject, &script);
+        closure.image(&mut stage, disk, &Known::exactly(0, 0, 0), &|| Origin {
+            parent: Some(0),
+            step: "nothing happens".to_owned(),
+            depth: 0,
+        });
+        closure
+    }
+
+    /// What the closure of a longer log begins with: all states, and no counts.
+    pub(super) fn heir(&self) -> Closure {
+        Closure {
+            images: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            twins: BTreeMap::new(),
+            states: States::default(),
+            findings: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The log has got one more entry: states that had come to its end can go on.
+    pub(super) fn extend(&mut self, script: &Script) {
+        let before = script.end() - 1;
+        for (content, id) in &self.contents {
+            let id = StateId::Image(*id);
+            if content.index() == before && self.stations.contains_key(&id) {
+                self.work.push_back(id);
+            }
+        }
+    }
+
+    /// Lives on every state until nothing new appears.
+    pub(super) fn close(&mut self, terms: Terms<'_>, script: &Script) {
+        let mut stage = Stage::new(terms.subject, script);
+        while let Some(id) = self.work.pop_front() {
+            if terms.is_stopped() {
+                self.stopped = true;
+                return;
+            }
+            let before = self.states.checked;
+            self.expand(&mut stage, id);
+            (terms.progress)(self.states.checked - before);
+        }
+    }
+
+    /// Records what a host can make of a state, and crashes it everywhere.
+    fn expand(&mut self, stage: &mut Stage<'_>, id: StateId) {
+        let Station { disk, known, origin } = self.stations[&id].clone();
+        let Some((started, database)) = self.go_on(stage, id, &disk, &known, origin) else { return };
+        self.refuse(stage, started, &disk, &known, origin);
+        if self.keeps_index {
+            for index in 0..=database {
+                self.one(stage, (id, started), Action::Restore(index), &disk, &known, origin);
+            }
+        } else {
+            for index in 0..database {
+                self.one(stage, (id, started), Action::Restore(index), &disk, &known, origin);
+                self.one(stage, (id, started), Action::Deliver(index + 1), &disk, &known, origin);
+            }
+        }
+    }
+
+    /// The life in which the host goes on, as far as that is new. Gives the state after its start, and where that is.
+    fn go_on(
+        &mut self,
+        stage: &mut Stage<'_>,
+        id: StateId,
+        disk: &Disk,
+        known: &Known,
+        origin: usize,
+    ) -> Option<(StateId, u64)> {
+        let mut segments = Vec::new();
+        let mut actor = Actor::start(stage, disk.fork(), known, true);
+        let points = actor.points();
+        let violations = actor.violations();
+        if !violations.is_empty() || !actor.lives() {
+            actor.end();
+            self.report(stage.script, &violations, origin, Action::Start);
+            self.done.insert((id, Action::Start), Arc::default());
+            return None;
+        }
+        let database = actor.database;
+        let started = self.current(&mut actor);
+        if !self.done.contains_key(&(id, Action::Start)) {
+            segments.push(Segment { before: id, action: Action::Start, points });
+        }
+        let mut current = started;
+        let mut sound = true;
+        while sound && actor.database < actor.script().end() {
+            let action = Action::Deliver(actor.database + 1);
+            if self.done.contains_key(&(current, action)) {
+                break;
+            }
+            sound = self.stretch(&mut actor, current, action, origin, &mut segments);
+            if sound {
+                current = self.current(&mut actor);
+            }
+        }
+        if sound && !self.done.contains_key(&(current, Action::Stop)) {
+            self.stretch(&mut actor, current, Action::Stop, origin, &mut segments);
+        }
+        actor.end();
+        self.crash_all(stage, segments, origin);
+        Some((started, database))
+    }
+
+    /// The state that a live node is in.
+    fn current(&mut self, actor: &mut Actor<'_, '_>) -> StateId {
+        actor.content_now().map_or(StateId::Broken, |content| self.content_id(content))
+    }
+
+    fn content_id(&mut self, content: Content) -> StateId {
+        let fresh = self.contents.len();
+        StateId::Image(*self.contents.entry(content).or_insert(fresh))
+    }
+
+    /// Lives one stretch. False if something was wrong with it: then nobody looks at its crashes.
+    fn stretch(
+        &mut self,
+        actor: &mut Actor<'_, '_>,
+        before: StateId,
+        action: Action,
+        origin: usize,
+        segments: &mut Vec<Segment>,
+    ) -> bool {
+        match action {
+            Action::Deliver(_) => drop(actor.deliver_next()),
+            Action::Restore(index) => actor.restore(index),
+            Action::Stop => actor.stop(),
+            Action::Start | Action::Refuse => unreachable!("these are lived by others"),
+        }
+        let violations = actor.violations();
+        if !violations.is_empty() {
+            self.report(actor.script(), &violations, origin, action);
+            self.done.insert((before, action), Arc::default());
+            return false;
+        }
+        segments.push(Segment { before, action, points: actor.points() });
+        true
+    }
+
+    /// A life of one stretch after the start, unless it is known.
+    fn one(
+        &mut self,
+        stage: &mut Stage<'_>,
+        (id, started): (StateId, StateId),
+        action: Action,
+        disk: &Disk,
+        known: &Known,
+        origin: usize,
+    ) {
+        if self.done.contains_key(&(started, action)) {
+            return;
+        }
+        let segments = self.one_life(stage, id, action, disk, known, origin);
+        self.crash_all(stage, segments, origin);
+    }
+
+    /// A life of a start and one stretch, both recorded.
+    fn one_life(
+        &mut self,
+        stage: &mut Stage<'_>,
+        id: StateId,
+        action: Action,
+        disk: &Disk,
+        known: &Known,
+        origin: usize,
+    ) -> Vec<Segment> {
+        let mut actor = Actor::start(stage, disk.fork(), known, true);
+        let mut segments = vec![Segment { before: id, action: Action::Start, points: actor.points() }];
+        let started = self.current(&mut actor);
+        if action == Action::Start {
+            actor.end();
+            return segments;
+        }
+        segments.clear();
+        if let Action::Deliver(index) = action {
+            actor.redeliver_after(index - 1);
+        }
+        self.stretch(&mut actor, started, action, origin, &mut segments);
+        actor.end();
+        segments
+    }
+
+    /// Everything that has to be refused in a state is, and leaves nothing behind.
+    fn refuse(&mut self, stage: &mut Stage<'_>, started: StateId, disk: &Disk, known: &Known, origin: usize) {
+        if self.done.contains_key(&(started, Action::Refuse)) {
+            return;
+        }
+        self.done.insert((started, Action::Refuse), Arc::default());
+        let mut actor = Actor::start(stage, disk.fork(), known, false);
+        // Below the sidecar's entry, the log is already written.
+        if actor.sidecar > actor.database {
+            actor.end();
+            return;
+        }
+        let state = actor.state();
+        let forms: Vec<_> = (0..INVALID_KINDS)
+            .map(|kind| invalid(&state, kind))
+            .chain(actor.script().strangers.iter().cloned())
+            .collect();
+        for form in forms {
+            match actor.refuse(&form) {
+                None => continue,
+                Some(true) => self.states.refusals += 1,
+                Some(false) => {
+                    let violations = actor.violations();
+                    self.report(actor.script(), &violations, origin, Action::Refuse);
+                    actor.end();
+                    actor = Actor::start(stage, disk.fork(), known, false);
+                }
+            }
+        }
+        let violations = actor.violations();
+        self.report(actor.script(), &violations, origin, Action::Refuse);
+        actor.end();
+    }
+
+    fn crash_all(&mut self, stage: &mut Stage<'_>, segments: Vec<Segment>, origin: usize) {
+        for segment in segments {
+            let successors = self.successors(stage, &segment, origin);
+            self.done.insert((segment.before, segment.action), Arc::new(successors));
+        }
+    }
+
+    fn successors(&mut self, stage: &mut Stage<'_>, segment: &Segment, origin: usize) -> BTreeSet<StateId> {
+        let mut successors = BTreeSet::new();
+        for point in &segment.points {
+            successors.extend(self.crash(stage, point, origin, segment.action).successors());
+        }
+        successors
+    }
+
+    /// Crashes at a point in every way.
+    fn crash(
+        &mut self,
+        stage: &mut Stage<'_>,
+        point: &Point,
+        parent: usize,
+        action: Action,
+    ) -> Arc<Window> {
+        let exact = (point.disk.snapshot().digest(), point.known.frontier);
+        if let Some(window) = self.windows.get(&exact) {
+            let window = Arc::clone(window);
+            // An image may be illegal where more is acknowledged.
+            if !window.images.iter().all(|checked| is_legal(stage.script, checked, &point.known)) {
+                self.images_of(stage, point, parent, action);
+            }
+            return window;
+        }
+        let images = self.images_of(stage, point, parent, action);
+        let pair =
+            (point.disk.pending_len() > 0).then(|| self.pair(stage, point, &images, parent, action));
+        let window = Arc::new(Window { images, pair });
+        self.windows.insert(exact, Arc::clone(&window));
+        window
+    }
+
+    /// Every image of a power loss at a point.
+    fn images_of(
+        &mut self,
+        stage: &mut Stage<'_>,
+        point: &Point,
+        parent: usize,
+        action: Action,
+    ) -> BTreeSet<Checked> {
+        let mut images = BTreeSet::new();
+        let mut walk = Exhaustive::limited(IMAGES_MAX);
+        while let Some(mut choices) = walk.begin() {
+            let image = point.disk.fork();
+            image.set_tearing(Tearing::PagesWhole);
+            let report = image.power_loss(&mut choices);
+            walk.end(choices).expect("a power loss draws the same on equal disks");
+            images.insert(self.power_loss(stage, image, &report, point, parent, action));
+        }
+        if !walk.is_complete() {
+            *self.states.skipped.entry(TOO_LARGE.to_owned()).or_default() += 1;
+        }
+        let pages = point.disk.pending_writes_from(WHOLE_FROM);
+        if pages > 0 {
+            *self.states.skipped.entry(PAGE_TEARS.to_owned()).or_default() += pages;
+            self.samples += 1;
+            let image = point.disk.fork();
+            image.set_tearing(Tearing::Sectors);
+            let report = image.power_loss(&mut Choices::seeded(self.samples));
+            // Checked, and lived on if it is new, but a matter of chance: what a window leads to does not include it.
+            self.power_loss(stage, image, &report, point, parent, action);
+        }
+        images
+    }
+
+    fn power_loss(
+        &mut self,
+        stage: &mut Stage<'_>,
+        image: Disk,
+        report: &CrashReport,
+        point: &Point,
+        parent: usize,
+        action: Action,
+    ) -> Checked {
+        let depth = self.origins[parent].depth + 1;
+        let step = || format!("{}, power loss: {report}", place(point, action));
+        self.image(stage, image, &point.known, &|| Origin { parent: Some(parent), step: step(), depth })
+    }
+
+    /// Boots an image, unless the very same was booted before.
+    fn image(
+        &mut self,
+        stage: &mut Stage<'_>,
+        disk: Disk,
+        known: &Known,
+        origin: &dyn Fn() -> Origin,
+    ) -> Checked {
+        self.states.raw += 1;
+        let exact = (disk.snapshot().digest(), known.frontier);
+        let before = self.images.get(&exact).copied();
+        if let Some(checked) = before.filter(|checked| is_legal(stage.script, checked, known)) {
+            return checked;
+        }
+        self.states.distinct += u64::from(before.is_none());
+        let checked = match self.check(stage, &disk, known, origin) {
+            None => Checked { id: StateId::Broken, database: 0, sidecar: 0 },
+            Some(Begun { content, database, sidecar }) => {
+                let id = self.content_id(content);
+                self.meet(id, disk, Known::exactly(database, sidecar, known.frontier), origin);
+                Checked { id, database, sidecar }
+            }
+        };
+        self.images.insert(exact, checked);
+        checked
+    }
+
+    /// A process crash at a point: pending operations stay.
+    fn pair(
+        &mut self,
+        stage: &mut Stage<'_>,
+        point: &Point,
+        images: &BTreeSet<Checked>,
+        parent: usize,
+        action: Action,
+    ) -> StateId {
+        let disk = point.disk.fork();
+        disk.process_crash();
+        let depth = self.origins[parent].depth + 1;
+        let step = || format!("{}, process crash", place(point, action));
+        let origin = || Origin { parent: Some(parent), step: step(), depth };
+        let Some(begun) = self.check(stage, &disk, &point.known, &origin) else { return StateId::Broken };
+        let seen = self.content_id(begun.content);
+        let images: BTreeSet<StateId> = images.iter().map(|checked| checked.id).collect();
+        // What is pending makes no difference where every image is like what a start sees.
+        if images.iter().all(|image| *image == seen) {
+            let known = Known::exactly(begun.database, begun.sidecar, point.known.frontier);
+            self.meet(seen, disk, known, &origin);
+            return seen;
+        }
+        let fresh = self.pairs.len();
+        let id = StateId::Pair(*self.pairs.entry((seen, images)).or_insert(fresh));
+        self.meet(id, disk, point.known.clone(), &origin);
+        id
+    }
+
+    /// Lives on a copy of the disk to the end of the log.
+    fn check(
+        &mut self,
+        stage: &mut Stage<'_>,
+        disk: &Disk,
+        known: &Known,
+        origin: &dyn Fn() -> Origin,
+    ) -> Option<Begun> {
+        self.states.checked += 1;
+        let mut actor = Actor::start(stage, disk.fork(), known, false);
+        if actor.lives() {
+            actor.catch_up();
+        }
+        let violations = actor.violations();
+        let begun = actor.begun.take();
+        actor.end();
+        if violations.is_empty() {
+            return begun;
+        }
+        let origin = self.origin(origin());
+        self.report(stage.script, &violations, origin, Action::Start);
+        None
+    }
+
+    /// Takes note of a state: it will be lived on if it is new, and by chance once more if it is not.
+    fn meet(&mut self, id: StateId, disk: Disk, known: Known, origin: &dyn Fn() -> Origin) {
+        if let Some(first) = self.stations.get(&id) {
+            let origin = first.origin;
+            self.twins.entry((id, disk.pending_len() > 0)).or_insert_with(|| Station { disk, known, origin });
+            return;
+        }
+        let origin = self.origin(origin());
+        self.depth = self.depth.max(self.origins[origin].depth);
+        self.states.expanded += 1;
+        self.stations.insert(id, Station { disk, known, origin });
+        self.work.push_back(id);
+    }
+
+    fn origin(&mut self, origin: Origin) -> usize {
+        self.origins.push(origin);
+        self.origins.len() - 1
+    }
+
+    fn report(&mut self, script: &Script, violations: &[Violation], origin: usize, action: Action) {
+        for Violation { invariant, fingerprint, evidence } in violations {
+            match self.findings.get_mut(fingerprint) {
+                Some(found) => found.states_hit += 1,
+                None => {
+                    let path = self.path(origin, action);
+                    let (evidence, log) = (evidence.clone(), script.to_string());
+                    let found = Finding { invariant, states_hit: 1, evidence, log, path };
+                    self.findings.insert(fingerprint.clone(), found);
+                }
+            }
+        }
+    }
+
+    fn path(&self, origin: usize, action: Action) -> Vec<String> {
+        let mut path = vec![action.to_string()];
+        let mut at = Some(origin);
+        while let Some(origin) = at.map(|at| &self.origins[at]) {
+            path.push(origin.step.clone());
+            at = origin.parent;
+        }
+        path.reverse();
+        path
+    }
+
+    /// Lives on a second exact image of each content: every stretch has to lead to what it led the first one to.
+    pub(super) fn compare_twins(&mut self, terms: Terms<'_>, script: &Script) {
+        if self.stopped || !self.findings.is_empty() {
+            return;
+        }
+        let mut stage = Stage::new(terms.subject, script);
+        for ((id, _), Station { disk, known, origin }) in std::mem::take(&mut self.twins) {
+            if terms.is_stopped() {
+                self.stopped = true;
+                return;
+            }
+            self.states.twins += 1;
+            let before = self.states.checked;
+            let actions: Vec<Action> =
+                self.done.range((id, Action::Start)..=(id, Action::Stop)).map(|((_, action), _)| *action).collect();
+            for action in actions {
+                for segment in self.one_life(&mut stage, id, action, &disk, &known, origin) {
+                    let found = self.successors(&mut stage, &segment, origin);
+                    // A start may tidy up, and then what comes after it begins in another state.
+                    let Some(expected) = self.done.get(&(segment.before, segment.action)) else { continue };
+                    if **expected != found {
+                        let named = |ids: &BTreeSet<StateId>| -> Vec<String> {
+                            ids.iter().map(|id| self.named(*id)).collect()
+                        };
+                        let evidence = format!(
+                            "{action} leads to {:?} from one image of {id:?}, to {:?} from another",
+                            named(expected),
+                            named(&found)
+                        );
+                        let violation = Violation {
+                            invariant: "equal-content-behaves-equally",
+                            fingerprint: "equal-content-behaves-equally/expand/content".to_owned(),
+                            evidence,
+                        };
+                        self.report(script, &[violation], origin, action);
+                    }
+                }
+            }
+            (terms.progress)(self.states.checked - before);
+        }
+    }
+
+    /// A state for people: of one with pending operations what a start sees, and what a power loss may leave.
+    fn named(&self, id: StateId) -> String {
+        match self.pairs.iter().find(|(_, pair)| id == StateId::Pair(**pair)) {
+            Some(((seen, images), _)) => format!("{id:?} = {seen:?} over {images:?}"),
+            None => format!("{id:?}"),
+        }
+    }
+
+    /// What is reported of it, under the name of its log.
+    pub(super) fn part(&self, log: &str, script: &Script) -> Part {
+        let contents: Vec<&Content> = self.contents.keys().collect();
+        let pairs = self.pairs.len();
+        let findings: Vec<&String> = self.findings.keys().collect();
+        let text =
+            format!("{log}: {script} {contents:?} {pairs} {:?} {} {findings:?}", self.states, self.depth);
+        Part {
+            complete: !self.stopped && !self.states.skipped.contains_key(TOO_LARGE),
+            states: self.states.clone(),
+            depth: self.depth,
+            text,
+            findings: self.findings.clone(),
+        }
+    }
+}
+
+fn is_legal(script: &Script, checked: &Checked, known: &Known) -> bool {
+    let same_sidecar = |index: &u64| {
+        let (one, other) = (&script.states[*index as usize], &script.states[checked.sidecar as usize]);
+        one.keys == other.keys && one.active == other.active
+    };
+    known.database.contains(&checked.database) && known.sidecar.iter().any(same_sidecar)
+}
+
+fn place(point: &Point, action: Action) -> String {
+    match &point.before {
+        Some(op) => format!("{action}; before {op}"),
+        None => format!("{action}; after its last call"),
+    }
+}

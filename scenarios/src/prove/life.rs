@@ -1,0 +1,407 @@
+//! One life of a node from a given disk: started, delivered to, looked at, and held against the model. Where it is
+//! recorded, every state that a crash could start from is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sim::{Disk, OpInfo};
+
+use super::script::Script;
+use crate::form::Form;
+use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects};
+use crate::invariants::{self, Violation};
+use crate::model::{State, Verdict, Writer};
+use crate::seam::SimFiles;
+use crate::subject::{DATABASE, Delivered, Life, SIDECAR, Subject, Surroundings, bury};
+use crate::world::look::{Look, Lookout};
+use crate::world::node::refusal_name;
+
+/// One time for all lives: what differs by the clock alone would never close.
+const UNIX_SECONDS: u64 = 1_700_000_000;
+
+/// What is known of a node before a life, as indices of the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Known {
+    /// Where the database may be. Of a subject that keeps no index, where it must at least be.
+    pub(super) database: BTreeSet<u64>,
+    /// Which entry the sidecar may be after.
+    pub(super) sidecar: BTreeSet<u64>,
+    /// Newest entry that the host has seen acknowledged, for a subject that keeps no index of its own; else 0.
+    pub(super) frontier: u64,
+}
+
+impl Known {
+    pub(super) fn exactly(database: u64, sidecar: u64, frontier: u64) -> Known {
+        Known { database: [database].into(), sidecar: [sidecar].into(), frontier }
+    }
+}
+
+/// A place in a life at which a crash may strike: the disk just before a call.
+pub(super) struct Point {
+    pub(super) disk: Disk,
+    /// The call, `None` after the last one.
+    pub(super) before: Option<OpInfo>,
+    pub(super) known: Known,
+}
+
+/// What a subject's later behaviour depends on: two disks with equal content are one state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Content {
+    applied: Option<u64>,
+    proof: u64,
+    frontier: u64,
+    /// Whether there is a temporary sidecar. What is in it is never read.
+    leftover: bool,
+    database: bool,
+    database_leftover: bool,
+    rows: BTreeMap<(u32, u16), Writer>,
+    data: BTreeMap<u64, u64>,
+    sidecar: Option<Vec<u8>>,
+}
+
+impl Content {
+    /// Index that the database is at, or where it carries none the host.
+    pub(super) fn index(&self) -> u64 {
+        self.applied.unwrap_or(self.frontier)
+    }
+}
+
+/// Which of a subject's files there are.
+struct Files {
+    leftover: bool,
+    database: bool,
+    database_leftover: bool,
+    sidecar: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn on(disk: &Disk) -> Files {
+        Files {
+            leftover: disk.exists(&format!("{SIDECAR}.tmp")),
+            database: disk.exists(DATABASE),
+            database_leftover: disk.exists(&format!("{DATABASE}.tmp")),
+            sidecar: disk.peek(SIDECAR),
+        }
+    }
+
+    fn with(self, look: &Look, frontier: u64) -> Content {
+        Content {
+            applied: look.applied,
+            proof: look.proof,
+            frontier,
+            leftover: self.leftover,
+            database: self.database,
+            database_leftover: self.database_leftover,
+            rows: look.rows.clone(),
+            data: look.data.clone(),
+            sidecar: self.sidecar,
+        }
+    }
+}
+
+/// What stays the same from life to life.
+pub(super) struct Stage<'a> {
+    pub(super) subject: Subject,
+    pub(super) script: &'a Script,
+    pub(super) lookout: Lookout,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(subject: Subject, script: &'a Script) -> Stage<'a> {
+        let mut lookout = Lookout::new();
+        // A look has to know every key of the log before it is delivered in this life.
+        for (index, entry) in (1..).zip(&script.entries) {
+            lookout.payload(index, &entry.form);
+        }
+        Stage { subject, script, lookout }
+    }
+
+    fn state(&self, index: u64) -> Arc<State> {
+        Arc::clone(&self.script.states[index as usize])
+    }
+}
+
+/// What a life was found to start on.
+pub(super) struct Begun {
+    pub(super) content: Content,
+    /// Index that the database was at, or where there is none the host.
+    pub(super) database: u64,
+    /// Index of the newest entry whose sidecar it was.
+    pub(super) sidecar: u64,
+}
+
+/// A life in progress.
+pub(super) struct Actor<'s, 'a> {
+    stage: &'s mut Stage<'a>,
+    disk: Disk,
+    life: Option<Box<dyn Life>>,
+    history: History,
+    /// What a crash now would leave known.
+    known: Known,
+    /// What it started on, if it started.
+    pub(super) begun: Option<Begun>,
+    /// Index that the database is at, or where there is none the host.
+    pub(super) database: u64,
+    /// Index of the newest entry whose sidecar this is.
+    pub(super) sidecar: u64,
+    /// Newest entry that was delivered before.
+    seen: u64,
+    rolled_back: bool,
+}
+
+impl<'s, 'a> Actor<'s, 'a> {
+    /// Starts a node on `disk`, which is used up. With `record` the states before its calls are kept.
+    pub(super) fn start(stage: &'s mut Stage<'a>, disk: Disk, before: &Known, record: bool) -> Self {
+        let files = Files::on(&disk);
+        disk.keep_checkpoints(record);
+        let world = Surroundings {
+            files: SimFiles::new(disk.mount()),
+            kek: Arc::clone(stage.lookout.kek()),
+            reads: Arc::default(),
+            unix_seconds: UNIX_SECONDS,
+            keyring: true,
+        };
+        let started = stage.subject.start(&world);
+        let mut actor = Actor {
+            stage,
+            disk,
+            life: None,
+            history: Vec::new(),
+            known: before.clone(),
+            begun: None,
+            database: 0,
+            sidecar: 0,
+            seen: 0,
+            rolled_back: false,
+        };
+        match started {
+            Ok(life) => actor.life = Some(life),
+            Err(error) => actor.refused(refusal_name(&error)),
+        }
+        if let Some(look) = actor.look() {
+            actor.began(files, look, before);
+        }
+        actor
+    }
+
+    fn refused(&mut self, why: &str) {
+        self.history.push(Event::StartRefused { why: why.to_owned(), faulted: false });
+    }
+
+    fn look(&mut self) -> Option<Look> {
+        let life = self.life.as_ref()?;
+        let look = self.stage.lookout.look(life.as_ref(), &self.disk);
+        if look.is_none() {
+            self.refused("unreadable");
+        }
+        look
+    }
+
+    fn began(&mut self, files: Files, look: Look, before: &Known) {
+        self.database = look.applied.unwrap_or(before.frontier);
+        let is_after = |index: &&u64| look.sidecar.is_of(&self.stage.script.states[**index as usize]);
+        self.sidecar = before.sidecar.iter().rev().find(is_after).copied().unwrap_or(0);
+        self.seen = self.database.max(self.sidecar);
+        let (database, sidecar) = (self.database, self.sidecar);
+        self.begun = Some(Begun { content: files.with(&look, before.frontier), database, sidecar });
+        self.observe(Moment::Started, look, before);
+    }
+
+    /// Whether there is a node to go on with.
+    pub(super) fn lives(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// The content that a crash right now would leave, where nothing is pending.
+    pub(super) fn content_now(&mut self) -> Option<Content> {
+        let look = self.look()?;
+        Some(Files::on(&self.disk).with(&look, self.known.frontier))
+    }
+
+    /// The host goes back to `index`, on the database as it is.
+    pub(super) fn redeliver_after(&mut self, index: u64) {
+        self.database = index;
+    }
+
+    /// The host rolls the database back.
+    pub(super) fn restore(&mut self, index: u64) {
+        if self.stage.subject.keeps_index() {
+            self.known.database.insert(index);
+        } else {
+            // Such a host has to remember first that it will have to deliver again.
+            self.known = Known { database: [index].into(), frontier: index, ..self.known.clone() };
+        }
+        let snapshot = self.stage.script.snapshot(index, self.stage.subject.keeps_index());
+        let life = self.life.as_mut().expect("only a live node is restored");
+        if let Err(error) = life.restore(&snapshot) {
+            self.refused(&format!("rollback, {error}"));
+            return;
+        }
+        self.rolled_back = true;
+        self.database = index;
+    }
+
+    /// The step is over: what it has shown, or answered, is acknowledged.
+    fn settle(&mut self) {
+        let frontier = self.known.frontier;
+        let database = if self.stage.subject.keeps_index() { self.database } else { frontier };
+        self.known = Known::exactly(database, self.sidecar, frontier);
+    }
+
+    /// Delivers the next entry of the log. Whether the host may go on after it.
+    pub(super) fn deliver_next(&mut self) -> bool {
+        let index = self.database + 1;
+        let entry = &self.stage.script.entries[index as usize - 1];
+        let (form, expected) = (entry.form.clone(), entry.verdict);
+        let delivery = match (index > self.seen, self.rolled_back) {
+            (true, _) => Delivery::First,
+            (false, true) => Delivery::RolledBack,
+            (false, false) => Delivery::Kept,
+        };
+        self.known.database.insert(index.max(self.known.frontier));
+        self.known.sidecar.insert(self.sidecar.max(index));
+        let payload = self.stage.lookout.payload(index, &form);
+        let answer = self.deliver(index, &form, payload.as_deref(), expected, delivery);
+        if !answer.advances() {
+            return false;
+        }
+        self.database = index;
+        self.sidecar = self.sidecar.max(index);
+        self.seen = self.seen.max(index);
+        if !self.stage.subject.keeps_index() {
+            self.known.frontier = self.known.frontier.max(index);
+        }
+        true
+    }
+
+    /// Delivers everything up to the end of the log, and looks at what came of it.
+    pub(super) fn catch_up(&mut self) {
+        let end = self.stage.script.end();
+        let stands = self.database == end;
+        while self.database < end {
+            if !self.deliver_next() {
+                return;
+            }
+        }
+        // Right after a start that left nothing to do, the first look says it all.
+        let look = match (stands, self.history.last()) {
+            (true, Some(Event::Observed(seen))) => {
+                let caught_up = Observation { moment: Moment::CaughtUp, ..Observation::clone(seen) };
+                self.history.push(Event::Observed(Box::new(caught_up)));
+                return;
+            }
+            _ => self.look(),
+        };
+        if let Some(look) = look {
+            self.observe(Moment::CaughtUp, look, &Known::exactly(end, end, end));
+        }
+    }
+
+    /// Delivers what the model refuses in the state that this life started on; `None` if it accepts it. `Some(false)`
+    /// if it was not refused or left something behind, so that what comes next would be blamed for it.
+    pub(super) fn refuse(&mut self, form: &Form) -> Option<bool> {
+        let expected = self.state().judge(self.stage.subject.rules(), true, form);
+        if expected.advances() {
+            return None;
+        }
+        let payload = form.payload(self.stage.lookout.kek().local());
+        self.deliver(self.database + 1, form, payload.as_deref(), expected, Delivery::First);
+        let Some(Event::Delivered { answer, effects, .. }) = self.history.last() else { return Some(false) };
+        let refused = *answer == Delivered::Decided(expected);
+        Some(refused && effects.is_some_and(|effects| effects.none()))
+    }
+
+    fn deliver(
+        &mut self,
+        index: u64,
+        form: &Form,
+        payload: Option<&[u8]>,
+        expected: Verdict,
+        delivery: Delivery,
+    ) -> Delivered {
+        let life = self.life.as_mut().expect("only a live node is delivered to");
+        let before = (!expected.advances()).then(|| (self.disk.snapshot(), life.keys(), life.held()));
+        let mutations = self.disk.mutations();
+        let answer = match (payload, form) {
+            (Some(payload), _) => life.deliver(index, payload),
+            (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
+            (None, _) => life.advance(index, None),
+        };
+        let effects = before.map(|(disk, keys, held)| SideEffects {
+            mutations: self.disk.mutations() - mutations,
+            disk: self.disk.snapshot() != disk,
+            memory: life.keys() != keys || life.held() != held,
+        });
+        self.history.push(Event::Delivered {
+            index,
+            kind: form.kind(),
+            delivery,
+            answer: answer.clone(),
+            expected,
+            faulted: false,
+            effects,
+            before: None,
+        });
+        answer
+    }
+
+    fn observe(&mut self, moment: Moment, look: Look, expected: &Known) {
+        let states = |indices: &BTreeSet<u64>| indices.iter().map(|at| self.stage.state(*at)).collect();
+        let Look { sidecar, memory, rows, data, applied, .. } = look;
+        self.history.push(Event::Observed(Box::new(Observation {
+            moment,
+            sidecar,
+            memory,
+            rows,
+            data,
+            applied,
+            acknowledged: self.stage.state(self.stage.script.end()),
+            sidecar_expected: states(&expected.sidecar),
+            database_expected: states(&expected.database),
+            rolled_back: self.rolled_back,
+        })));
+    }
+
+    /// Ends a step: the states before the calls made in it, and the one after the last.
+    pub(super) fn points(&mut self) -> Vec<Point> {
+        let known = &self.known;
+        let before = |checkpoint: sim::Checkpoint| Point {
+            disk: checkpoint.disk,
+            before: Some(checkpoint.op),
+            known: known.clone(),
+        };
+        let mut points: Vec<Point> = self.disk.take_checkpoints().into_iter().map(before).collect();
+        self.settle();
+        points.push(Point { disk: self.disk.fork(), before: None, known: self.known.clone() });
+        points
+    }
+
+    /// The log.
+    pub(super) fn script(&self) -> &'a Script {
+        self.stage.script
+    }
+
+    /// The model's state where the database is.
+    pub(super) fn state(&self) -> Arc<State> {
+        self.stage.state(self.database)
+    }
+
+    /// Stops the node cleanly: its database closes its file, with writes and syncs of its own.
+    pub(super) fn stop(&mut self) {
+        self.life = None;
+    }
+
+    /// Everything that was wrong so far.
+    pub(super) fn violations(&mut self) -> Vec<Violation> {
+        if let Some(leak) = self.disk.leak() {
+            self.history.push(Event::KeyOnDisk { path: leak.path });
+        }
+        invariants::check(&self.history)
+    }
+
+    /// Ends the life, without a goodbye.
+    pub(super) fn end(mut self) {
+        self.disk.process_crash();
+        bury(self.life.take());
+    }
+}

@@ -1,0 +1,272 @@
+//! Proof instead of search: the closure of all states that crashes can lead a log to.
+//!
+//! ```text
+//! a disk  ->  a life on it, every call recorded  ->  at every call: each image that a power loss can leave,
+//!    ^                                               and what a process crash leaves, pending operations and all
+//!    |                                                                 |
+//!    +----- if its content is new, for each thing a host may do  <-----+   each image is booted and replayed to the end
+//! ```
+//!
+//! It ends when no new content appears, so it covers any number of crashes in any order, those of recoveries of
+//! recoveries included. What is taken for granted is listed in [`ASSUMES`].
+//!
+//! A log is closed entry by entry, so that logs with a common beginning share its work: [`every_log`] closes all logs of
+//! a bounded length that way.
+
+mod closure;
+mod life;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use applier::registry::{self, Registry};
+use sim::{Disk, Lies, Profile};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::form::Form;
+use crate::seam::SimFiles;
+use crate::subject::{DATABASE, Subject, bury};
+use crate::world::node::blank_disk;
+use closure::Closure;
+use life::{Actor, Known, Stage};
+use script::Script;
+
+/// What a proof takes for granted.
+pub const ASSUMES: [&str; 6] = [
+    "a write of a database page (4096 bytes or more) is kept or dropped whole; its tears are sampled, and counted as skipped",
+    "smaller writes (the sidecar, the database's header) tear at 512-byte sectors, each old or new",
+    "states are equal if sidecar, rows, data, indices and the presence of each file are: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
+    "a state with pending operations is equal to another if what a start sees and every image of a power loss are",
+    "no call fails but by a crash: errors of the disk are searched by sweeps",
+    "the clock stands still",
+];
+
+/// Counts of states.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct States {
+    /// Images built.
+    pub raw: u64,
+    /// Of them, different ones.
+    pub distinct: u64,
+    /// Crash states that were booted, replayed to the end of the log and compared with the model.
+    pub checked: u64,
+    /// Different states, by what a subject's later behaviour depends on: their lives were recorded, call by call.
+    pub expanded: u64,
+    /// Of them, those of which a second exact image was expanded as well.
+    pub twins: u64,
+    /// Entries that had to be refused and were, each in each state in which the model refuses it.
+    pub refusals: u64,
+    /// What was left out, by reason.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+impl States {
+    /// Adds the counts of another closure.
+    pub fn add(&mut self, other: &States) {
+        self.raw += other.raw;
+        self.distinct += other.distinct;
+        self.checked += other.checked;
+        self.expanded += other.expanded;
+        self.twins += other.twins;
+        self.refusals += other.refusals;
+        for (reason, count) in &other.skipped {
+            *self.skipped.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// A violation and the shortest way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Name of the invariant.
+    pub invariant: &'static str,
+    /// How many states show it.
+    pub states_hit: u64,
+    /// What was expected and found.
+    pub evidence: String,
+    /// The log that it was found with.
+    pub log: String,
+    /// One line for each crash on the way, and the life that shows it.
+    pub path: Vec<String>,
+}
+
+/// What a closure came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The log's name.
+    pub log: String,
+    /// How many logs it is about.
+    pub logs: u64,
+    /// Of them, different ones: a refused entry is replaced by a leader's no-op, and then logs coincide.
+    pub distinct_logs: u64,
+    /// Whether no state was left out but for the reasons that [`ASSUMES`] names.
+    pub complete: bool,
+    /// Counts.
+    pub states: States,
+    /// The most crashes in a row that led to something new.
+    pub recovery_depth_max: u64,
+    /// Hash of all counts and all contents.
+    pub digest: u64,
+    /// Violations by fingerprint.
+    pub findings: BTreeMap<String, Finding>,
+}
+
+/// How proofs are run.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// Who is put to the test.
+    pub subject: Subject,
+    /// How adversarial crashes are.
+    pub profile: Profile,
+    /// How the disk lies; honest by default.
+    pub lies: Lies,
+    /// Set by anyone to end it early, incomplete.
+    pub stop: &'a AtomicBool,
+    /// Told about states as they are checked.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Terms<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Closes one log.
+pub fn one_log(terms: Terms<'_>, log: &str, forms: &[Form]) -> Proof {
+    let mut script = Script::new(terms.subject.rules(), forms);
+    let mut closure = Closure::new(terms);
+    closure.close(terms, &script);
+    for form in forms {
+        script.push(form);
+        closure.extend(&script);
+        closure.close(terms, &script);
+    }
+    closure.compare_twins(terms, &script);
+    let part = closure.part(log, &script);
+    Proof {
+        log: log.to_owned(),
+        logs: 1,
+        distinct_logs: 1,
+        complete: part.complete,
+        recovery_depth_max: part.depth,
+        digest: xxh3_64(part.text.as_bytes()),
+        states: part.states,
+        findings: part.findings,
+    }
+}
+
+/// What one log added to those that are its beginnings.
+pub(crate) struct Part {
+    complete: bool,
+    states: States,
+    depth: u64,
+    /// Everything that the digest covers.
+    text: String,
+    findings: BTreeMap<String, Finding>,
+}
+
+/// Closes every log of up to `length` entries over the alphabet.
+pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
+    let script = Script::new(terms.subject.rules(), &script::alphabet());
+    let mut closure = Closure::new(terms);
+    closure.close(terms, &script);
+    let parts: Mutex<BTreeMap<String, Part>> = Mutex::default();
+    let root = Arc::new((script, closure));
+    rayon::scope(|scope| grow(scope, terms, length, String::new(), root, &parts));
+    let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let letters = script::alphabet().len() as u64;
+    let mut proof = Proof {
+        log: format!("every log of up to {length}"),
+        logs: (1..=length as u32).map(|length| letters.pow(length)).sum(),
+        distinct_logs: parts.len() as u64,
+        complete: !terms.is_stopped(),
+        states: States::default(),
+        recovery_depth_max: 0,
+        digest: 0,
+        findings: BTreeMap::new(),
+    };
+    let mut text = String::new();
+    let mut parts: Vec<(String, Part)> = parts.into_iter().collect();
+    parts.sort_by(|(one, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
+    for (name, part) in parts {
+        proof.complete &= part.complete;
+        proof.states.add(&part.states);
+        proof.recovery_depth_max = proof.recovery_depth_max.max(part.depth);
+        text.push_str(&format!("{name} {}\n", part.text));
+        for (fingerprint, found) in part.findings {
+            match proof.findings.get_mut(&fingerprint) {
+                Some(known) => known.states_hit += found.states_hit,
+                None => drop(proof.findings.insert(fingerprint, found)),
+            }
+        }
+    }
+    proof.digest = xxh3_64(text.as_bytes());
+    proof
+}
+
+/// Closes every log that is one entry longer than this one, each as a task of its own, and goes on from there.
+fn grow<'s>(
+    scope: &rayon::Scope<'s>,
+    terms: Terms<'s>,
+    left: usize,
+    name: String,
+    shorter: Arc<(Script, Closure)>,
+    parts: &'s Mutex<BTreeMap<String, Part>>,
+) {
+    if left == 0 {
+        return;
+    }
+    let state = Arc::clone(shorter.0.states.last().expect("there is always the state before the first entry"));
+    for (letter, form) in script::alphabet().into_iter().enumerate() {
+        // What is refused stands for a no-op, and that has a letter of its own.
+        if !state.judge(terms.subject.rules(), true, &form).advances() || terms.is_stopped() {
+            continue;
+        }
+        let shorter = Arc::clone(&shorter);
+        let name = if name.is_empty() { letter.to_string() } else { format!("{name}.{letter}") };
+        scope.spawn(move |scope| {
+            let (mut script, mut closure) = (shorter.0.clone(), shorter.1.heir());
+            drop(shorter);
+            script.push(&form);
+            closure.extend(&script);
+            closure.close(terms, &script);
+            closure.compare_twins(terms, &script);
+            let part = closure.part(&name, &script);
+            parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), part);
+            grow(scope, terms, left - 1, name, Arc::new((script, closure)), parts);
+        });
+    }
+}
+
+/// The least that a harness over this database pays for a crash state: fork a disk, open the crashed database on it, read
+/// all of it, drop it.
+#[derive(Debug)]
+pub struct Floor(Disk);
+
+/// A database that was never closed, with a log in it.
+pub fn floor() -> Floor {
+    let (_, forms) = script::named().pop().expect("there are named logs");
+    let subject = Subject::Hardened;
+    let mut script = Script::new(subject.rules(), &forms);
+    forms.iter().for_each(|form| script.push(form));
+    let disk = blank_disk(Profile::Posix, Lies::NONE);
+    let mut stage = Stage::new(subject, &script);
+    let mut actor = Actor::start(&mut stage, disk.clone(), &Known::exactly(0, 0, 0), false);
+    actor.catch_up();
+    actor.end();
+    Floor(disk)
+}
+
+impl Floor {
+    /// One crash state's worth.
+    pub fn round(&self) {
+        let disk = self.0.fork();
+        let registry = registry::open(&SimFiles::new(disk.mount()), DATABASE).expect("no fault is armed");
+        assert!(registry.snapshot().is_ok_and(|snapshot| !snapshot.rows.is_empty()), "the log left rows");
+        disk.process_crash();
+        bury(registry);
+    }
+}

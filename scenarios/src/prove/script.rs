@@ -1,0 +1,168 @@
+//! The logs that are proven, each with what the model says of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
+use applier::{Purpose, RaftIndex};
+
+use crate::form::{Blob, BlobFault, Form, KeyNumber, Malformed, Row};
+use crate::model::{Rules, State, Verdict, Writer};
+use crate::subject::HostSnapshot;
+
+/// One index of a log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The entry that stands here.
+    pub form: Form,
+    /// What the model says of it: it advances.
+    pub verdict: Verdict,
+}
+
+/// A log and the model's states along it.
+#[derive(Clone, Debug)]
+pub struct Script {
+    rules: Rules,
+    /// The entries; that at index `i` is `entries[i - 1]`.
+    pub entries: Vec<Entry>,
+    /// The states: `states[i]` is that after the first `i` entries.
+    pub states: Vec<Arc<State>>,
+    /// Entries that are tried in every state in which the model refuses them.
+    pub strangers: Vec<Form>,
+}
+
+impl Script {
+    /// An empty log.
+    pub fn new(rules: Rules, strangers: &[Form]) -> Script {
+        let states = vec![Arc::new(State::default())];
+        Script { rules, entries: Vec::new(), states, strangers: strangers.to_vec() }
+    }
+
+    /// Adds an entry. What is refused is replaced by a leader's no-op, as a log that goes on after it has one.
+    pub fn push(&mut self, form: &Form) {
+        let state = self.states.last().expect("there is always the state before the first entry");
+        let verdict = state.judge(self.rules, true, form);
+        let entry = match verdict.advances() {
+            true => Entry { form: form.clone(), verdict },
+            false => Entry { form: Form::Nothing, verdict: Verdict::Applied },
+        };
+        self.states.push(Arc::new(state.after(&entry.form, entry.verdict)));
+        self.entries.push(entry);
+    }
+
+    /// Index of the last entry.
+    pub fn end(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// What a host's snapshot at an index holds, of a database that carries an index or not.
+    pub fn snapshot(&self, index: u64, keeps_index: bool) -> HostSnapshot {
+        let State { rows, data, .. } = &*self.states[index as usize];
+        let row = |(slot, row): (&(u32, u16), &Writer)| {
+            let key = RowKey::of(slot.0, row.node);
+            (key, WriterRow { full_node_id: row.node, first_seen: row.first, last_seen: row.last })
+        };
+        let applied_index = RaftIndex(if keeps_index { index } else { 0 });
+        let registry = RegistrySnapshot { rows: rows.iter().map(row).collect(), applied_index };
+        HostSnapshot { registry, data: data.clone() }
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in (1..).zip(&self.entries) {
+            write!(f, "{}{index}: {}", if index > 1 { "; " } else { "" }, entry.form)?;
+        }
+        Ok(())
+    }
+}
+
+const N1: u64 = 0x11;
+const N2: u64 = 0x22;
+
+const fn blob(key: u8) -> Blob {
+    Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None }
+}
+
+const fn register(dek: u32, node: u64, epoch: u16) -> Form {
+    Form::Registration(Row { dek, node, epoch })
+}
+
+fn bootstrap(rows: &[Row]) -> Form {
+    Form::Bootstrap { storage: 1, storage_blob: blob(1), raft: 2, raft_blob: blob(2), rows: rows.to_vec() }
+}
+
+const fn rotate(dek: u32, purpose: Purpose, key: u8, node: u64) -> Form {
+    Form::Rotation { dek, purpose, blob: blob(key), row: Row { dek, node, epoch: 0 } }
+}
+
+const ROWS: [Row; 2] = [Row { dek: 1, node: N1, epoch: 0 }, Row { dek: 2, node: N1, epoch: 0 }];
+
+/// The named logs.
+pub fn named() -> Vec<(&'static str, Vec<Form>)> {
+    let first = || bootstrap(&ROWS);
+    let data = |value| Form::Data { key: 1, value };
+    vec![
+        ("first-bootstrap", vec![first()]),
+        ("rotations", vec![first(), rotate(3, Purpose::Storage, 3, N1), rotate(4, Purpose::Raft, 4, N2)]),
+        (
+            "registrations",
+            vec![first(), register(1, N1, 1), register(1, N2, 0), register(1, N1, 3), register(2, N2, 2)],
+        ),
+        (
+            "duplicates",
+            vec![
+                first(),
+                first(),
+                rotate(3, Purpose::Storage, 3, N1),
+                first(),
+                rotate(3, Purpose::Storage, 3, N1),
+                register(1, N1, 0),
+            ],
+        ),
+        (
+            "refusals",
+            vec![
+                rotate(3, Purpose::Storage, 3, N1),
+                first(),
+                rotate(3, Purpose::Storage, 1, N1),
+                Form::Malformed(Malformed::TrailingByte),
+                register(1, N1 + 0x5_0000, 1),
+                rotate(3, Purpose::Storage, 3, N1),
+            ],
+        ),
+        (
+            "mixed",
+            vec![
+                data(1),
+                first(),
+                register(1, N2, 1),
+                rotate(3, Purpose::Raft, 3, N2),
+                data(5),
+                rotate(4, Purpose::Storage, 4, N1),
+            ],
+        ),
+    ]
+}
+
+/// The forms that logs of every kind are strung together from: valid, duplicate, conflicting and malformed ones over few ids, nodes and
+/// epochs.
+pub fn alphabet() -> Vec<Form> {
+    vec![
+        Form::Nothing,
+        Form::Data { key: 1, value: 1 },
+        bootstrap(&ROWS),
+        bootstrap(&[]),
+        bootstrap(&[ROWS[0], Row { node: N1 + 0x1_0000, ..ROWS[0] }]),
+        register(1, N1, 0),
+        register(1, N1, 1),
+        register(1, N2, 0),
+        rotate(3, Purpose::Storage, 3, N1),
+        rotate(4, Purpose::Raft, 4, N1),
+        rotate(3, Purpose::Storage, 1, N1),
+        rotate(2, Purpose::Storage, 5, N1),
+        Form::Malformed(Malformed::ShortRegistration),
+        Form::Malformed(Malformed::TruncatedRotation),
+    ]
+}
+
