@@ -218,18 +218,18 @@ impl<'s, 'a> Actor<'s, 'a> {
         Some(Files::on(&self.disk).with(&look, self.known.frontier))
     }
 
-    /// The host goes back to `index`, on the database as it is.
+    /// The host goes back to `index`, on the database as it is. It has to remember that first, for a subject that keeps
+    /// no index: what it has delivered again is to be followed by all that came after it.
     pub(super) fn redeliver_after(&mut self, index: u64) {
         self.database = index;
+        self.known = Known { database: [index].into(), frontier: index, ..self.known.clone() };
     }
 
     /// The host rolls the database back.
     pub(super) fn restore(&mut self, index: u64) {
-        if self.stage.subject.keeps_index() {
-            self.known.database.insert(index);
-        } else {
-            // Such a host has to remember first that it will have to deliver again.
-            self.known = Known { database: [index].into(), frontier: index, ..self.known.clone() };
+        match self.stage.subject.keeps_index() {
+            true => drop(self.known.database.insert(index)),
+            false => self.redeliver_after(index),
         }
         let snapshot = self.stage.script.snapshot(index, self.stage.subject.keeps_index());
         let life = self.life.as_mut().expect("only a live node is restored");
@@ -243,9 +243,13 @@ impl<'s, 'a> Actor<'s, 'a> {
 
     /// The step is over: what it has shown, or answered, is acknowledged.
     fn settle(&mut self) {
-        let frontier = self.known.frontier;
-        let database = if self.stage.subject.keeps_index() { self.database } else { frontier };
-        self.known = Known::exactly(database, self.sidecar, frontier);
+        self.known = match self.stage.subject.keeps_index() {
+            true => Known::exactly(self.database, self.sidecar, 0),
+            false => {
+                let frontier = self.known.frontier.max(self.database);
+                Known::exactly(frontier, self.sidecar, frontier)
+            }
+        };
     }
 
     /// Delivers the next entry of the log. Whether the host may go on after it.
@@ -268,9 +272,6 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.database = index;
         self.sidecar = self.sidecar.max(index);
         self.seen = self.seen.max(index);
-        if !self.stage.subject.keeps_index() {
-            self.known.frontier = self.known.frontier.max(index);
-        }
         true
     }
 
