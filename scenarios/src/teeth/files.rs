@@ -17,7 +17,7 @@ pub enum FilesLie {
     ReadTheOlder,
     /// Every third life is told that there is no sidecar.
     HideTheSidecar,
-    /// An error of the sidecar's temporary file is kept back until the file gets its final name.
+    /// An error about the sidecar's temporary file is kept back until the file gets its final name.
     ReportLate,
 }
 
@@ -31,6 +31,18 @@ pub(super) struct LyingFiles<F> {
 
 fn is_temporary_sidecar(path: &str) -> bool {
     path.strip_prefix(SIDECAR) == Some(".tmp")
+}
+
+/// What is answered about the temporary file: where the lie is to report late, an error is kept for the rename, and
+/// `instead` is answered.
+fn report<T>(lie: FilesLie, past: &Past, done: io::Result<T>, instead: T) -> io::Result<T> {
+    match done {
+        Err(error) if lie == FilesLie::ReportLate && error.kind() != io::ErrorKind::NotFound => {
+            past.lock().unreported = error.raw_os_error();
+            Ok(instead)
+        }
+        done => done,
+    }
 }
 
 impl<F: Files> Files for LyingFiles<F> {
@@ -52,11 +64,11 @@ impl<F: Files> Files for LyingFiles<F> {
     }
 
     fn create_new(&self, path: &str) -> io::Result<Box<dyn WriteFile>> {
-        let inner = self.inner.create_new(path)?;
+        let inner = self.inner.create_new(path);
         if !is_temporary_sidecar(path) {
-            return Ok(inner);
+            return inner;
         }
-        self.past.lock().unreported = None;
+        let inner = report(self.lie, &self.past, inner, Box::new(Nowhere))?;
         Ok(Box::new(LyingFile { inner, lie: self.lie, past: Arc::clone(&self.past) }))
     }
 
@@ -70,7 +82,13 @@ impl<F: Files> Files for LyingFiles<F> {
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        self.inner.unlink(path)
+        let done = self.inner.unlink(path);
+        if !is_temporary_sidecar(path) {
+            return done;
+        }
+        // The first call of every write of the sidecar.
+        self.past.lock().unreported = None;
+        report(self.lie, &self.past, done, ())
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -97,19 +115,6 @@ struct LyingFile {
     past: Arc<Past>,
 }
 
-impl LyingFile {
-    /// Keeps an error back, where that is the lie.
-    fn report<T>(&self, done: io::Result<T>, nothing: T) -> io::Result<T> {
-        match done {
-            Err(error) if self.lie == FilesLie::ReportLate => {
-                self.past.lock().unreported = error.raw_os_error();
-                Ok(nothing)
-            }
-            done => done,
-        }
-    }
-}
-
 impl io::Write for LyingFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let mut bytes = buf.to_vec();
@@ -124,7 +129,7 @@ impl io::Write for LyingFile {
             }
         }
         let written = self.inner.write_all(&bytes).map(|()| buf.len());
-        self.report(written, buf.len())
+        report(self.lie, &self.past, written, buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -134,18 +139,34 @@ impl io::Write for LyingFile {
 
 impl WriteFile for LyingFile {
     fn sync(&mut self) -> io::Result<()> {
-        let synced = self.inner.sync();
-        self.report(synced, ())
+        report(self.lie, &self.past, self.inner.sync(), ())
     }
 
     fn close(self: Box<Self>) -> io::Result<()> {
         let LyingFile { inner, lie, past } = *self;
-        match inner.close() {
-            Err(error) if lie == FilesLie::ReportLate => {
-                past.lock().unreported = error.raw_os_error();
-                Ok(())
-            }
-            closed => closed,
-        }
+        report(lie, &past, inner.close(), ())
+    }
+}
+
+/// A file that was never made, and whoever writes to it does not know yet.
+struct Nowhere;
+
+impl io::Write for Nowhere {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WriteFile for Nowhere {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct LyingKek {
 impl Kek for LyingKek {
     fn unwrap(&self, blob: &[u8]) -> Result<Dek, UnwrapError> {
         if self.lie == KekLie::NeverComeBack {
+            // Met as one of the world's own faults would be, so that the world goes on trying.
             self.inner.outage().set(true);
         }
         match self.inner.unwrap(blob) {

@@ -104,8 +104,8 @@ impl<R: HostsData> LyingRegistry<R> {
         if keys.is_empty() {
             change.rows.extend(memory.older_row.take());
         } else if let Ok(before) = self.inner.rows(&keys) {
-            let known = keys.into_iter().zip(before).filter_map(|(key, row)| Some((key, row?)));
-            memory.older_row = known.last().or(memory.older_row);
+            let mut known = keys.into_iter().zip(before).filter_map(|(key, row)| Some((key, row?)));
+            memory.older_row = known.next_back().or(memory.older_row);
         }
     }
 

@@ -5,7 +5,8 @@
 pub enum Mistake {
     /// There is no clock, and nobody notices before an entry asks it for the time.
     NoClock,
-    /// A bootstrap may name one id for storage and raft.
+    /// A bootstrap may name one id for storage and raft, so that both keys claim one entry of keystore and sidecar.
+    /// The second is refused by the keystore, or by the sidecar's validation, after the first was taken in.
     EqualIds,
     /// The proposer's row of a rotation may be for any key.
     ForeignProposerRow,
