@@ -45,6 +45,8 @@ struct WrongReport {
 #[derive(Serialize)]
 struct ExpectedReport {
     invariant: &'static str,
+    /// How its fingerprint has to begin.
+    fingerprint: &'static str,
     noticed: bool,
 }
 
@@ -56,7 +58,8 @@ struct FirstReport {
 
 impl From<&Trial> for WrongReport {
     fn from(trial: &Trial) -> WrongReport {
-        let Wrong { name, says, expected: invariant, .. } = *trial.wrong;
+        let Wrong { name, says, expected, .. } = *trial.wrong;
+        let invariant = trial.wrong.expected_invariant();
         let caught = trial.caught();
         WrongReport {
             name,
@@ -68,7 +71,7 @@ impl From<&Trial> for WrongReport {
             after_seeds: caught.map(Catch::after_seeds),
             fingerprint: caught.map(|catch| catch.violation.fingerprint.clone()),
             reproduce: caught.map(|catch| reproduce(&catch.setup, catch.seed)),
-            expected: ExpectedReport { invariant, noticed: trial.expected.is_some() },
+            expected: ExpectedReport { invariant, fingerprint: expected, noticed: trial.expected.is_some() },
             first: trial
                 .first
                 .as_ref()
@@ -140,11 +143,11 @@ fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
     }
     let scenarios = Scenario::ALL.map(Scenario::name).join(" and ");
     for row in report.wrong.iter().filter(|row| !row.expected.noticed) {
-        let (name, invariant) = (row.name, row.expected.invariant);
+        let (name, expected) = (row.name, row.expected.fingerprint);
         writeln!(out)?;
         match row.caught {
-            true => writeln!(out, "{name}: caught, and not by {invariant}, which should have noticed it")?,
-            false => writeln!(out, "UNCAUGHT  {name}: {invariant} should have noticed it")?,
+            true => writeln!(out, "{name}: caught, and not by {expected}, which should have noticed it")?,
+            false => writeln!(out, "UNCAUGHT  {name}: {expected} should have noticed it")?,
         }
         writeln!(out, "  {}", row.says)?;
         writeln!(out, "  tried: seeds 0..{} of {scenarios}", row.seeds_tried)?;

@@ -30,6 +30,7 @@ pub use self::kek::KekLie;
 pub use self::past::Past;
 pub use self::registry::RegistryLie;
 pub use self::trial::{Catch, Trial, put_all_to_trial, put_to_trial};
+use crate::invariants::Violation;
 use crate::subject::{Life, Mistake, Subject, Surroundings, as_merged, hardened};
 use crate::world::{Scenario, Setup};
 
@@ -76,7 +77,8 @@ pub struct Wrong {
     pub name: &'static str,
     /// What is wrong with it, for people.
     pub says: &'static str,
-    /// The invariant that must notice it.
+    /// What must notice it: an invariant, and behind it, where the name of the invariant says too little, what of a
+    /// fingerprint follows.
     pub expected: &'static str,
     /// How it is wrong.
     pub how: How,
@@ -119,7 +121,8 @@ pub static WRONG: &[Wrong] = &[
         "every other sound blob does not open"),
     wrong("kek-refuses-after-a-restart", How::Kek(KekLie::RefuseAfterRestart), "start-succeeds",
         "a blob opens in one life and never again"),
-    wrong("kek-opens-damaged-blobs", How::Kek(KekLie::OpenDamaged), "verdict-matches-model",
+    wrong("kek-opens-damaged-blobs", How::Kek(KekLie::OpenDamaged),
+        "verdict-matches-model/blob-does-not-open answered Applied",
         "a blob whose tag does not verify opens"),
     wrong("kek-changes-its-mind", How::Kek(KekLie::ChangeItsMind), "rejection-is-stable",
         "a blob that was refused opens after a restart"),
@@ -143,15 +146,20 @@ pub static WRONG: &[Wrong] = &[
         "after a restart another entry stands in the place of a refused one"),
     wrong("no-clock", How::Mistake(Mistake::NoClock), "no-panic",
         "a clock that was set to nothing is noticed by an entry that asks for the time"),
-    wrong("equal-ids", How::Mistake(Mistake::EqualIds), "verdict-matches-model",
+    wrong("equal-ids", How::Mistake(Mistake::EqualIds),
+        "rejection-is-pure/key-conflict/bootstrap",
         "a bootstrap that names one id for storage and raft is not refused for that"),
-    wrong("foreign-proposer-row", How::Mistake(Mistake::ForeignProposerRow), "verdict-matches-model",
+    wrong("foreign-proposer-row", How::Mistake(Mistake::ForeignProposerRow),
+        "verdict-matches-model/foreign-row answered Applied/rotation",
         "a rotation whose row is for another key is applied"),
-    wrong("foreign-batch-rows", How::Mistake(Mistake::ForeignBatchRows), "verdict-matches-model",
+    wrong("foreign-batch-rows", How::Mistake(Mistake::ForeignBatchRows),
+        "verdict-matches-model/foreign-row answered Applied/bootstrap",
         "a bootstrap with rows for other keys is applied"),
-    wrong("second-bootstrap-other-ids", How::Mistake(Mistake::SecondBootstrapOtherIds), "verdict-matches-model",
+    wrong("second-bootstrap-other-ids", How::Mistake(Mistake::SecondBootstrapOtherIds),
+        "verdict-matches-model/already-bootstrapped answered Applied",
         "a second bootstrap with other ids re-points the active keys"),
-    wrong("second-bootstrap-other-bytes", How::Mistake(Mistake::SecondBootstrapOtherBytes), "verdict-matches-model",
+    wrong("second-bootstrap-other-bytes", How::Mistake(Mistake::SecondBootstrapOtherBytes),
+        "verdict-matches-model/already-bootstrapped answered Applied",
         "a second bootstrap with the same ids and other wrapped bytes is applied"),
 ];
 
@@ -162,6 +170,17 @@ impl Wrong {
             How::Mistake(_) => Kind::WrongSubject,
             _ => Kind::LyingAdapter,
         }
+    }
+
+    /// The invariant that must notice it.
+    pub fn expected_invariant(&self) -> &'static str {
+        self.expected.split('/').next().unwrap_or(self.expected)
+    }
+
+    /// Whether a violation is the expected one.
+    pub fn expects(&self, violation: &Violation) -> bool {
+        let rest = violation.fingerprint.strip_prefix(self.expected);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// What it is a variation of: what this shows on the same seeds convicts nobody.

@@ -33,7 +33,7 @@ impl Catch {
 pub struct Trial {
     /// What was searched for.
     pub wrong: &'static Wrong,
-    /// The first run that the expected invariant convicts.
+    /// The first run that is convicted of what is expected.
     pub expected: Option<Catch>,
     /// The first run that any invariant convicts.
     pub first: Option<Catch>,
@@ -42,15 +42,15 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// The run that counts: one that the expected invariant convicts, where there is one.
+    /// The run that counts: one that is convicted of what is expected, where there is one.
     pub fn caught(&self) -> Option<&Catch> {
         self.expected.as_ref().or(self.first.as_ref())
     }
 }
 
-/// Runs seeds from 0 on, each in every scenario, until the expected invariant notices something that the base does not
-/// show on these seeds, or `count` seeds are done, or `stop`, asked after each, says so. Seeds go in order, so that the answer does not
-/// depend on who else runs.
+/// Runs seeds from 0 on, each in every scenario, until one run is convicted of what is expected, or `count` seeds are
+/// done, or `stop`, asked after each, says so. What the base shows on the same seeds convicts nobody. Seeds go in order,
+/// so that the answer does not depend on who else runs.
 ///
 /// # Errors
 /// The first error of the harness itself.
@@ -67,11 +67,10 @@ pub fn put_to_trial(wrong: &'static Wrong, count: u64, stop: &dyn Fn() -> bool) 
             let mut new = found.into_iter().filter(|found| !of_the_base.contains(&found.fingerprint));
             let catch = |violation| Catch { violation, setup, seed };
             let Some(first) = new.next() else { continue };
-            let is_expected = |violation: &Violation| violation.invariant == wrong.expected;
             if trial.first.is_none() {
                 trial.first = Some(catch(first.clone()));
             }
-            if let Some(expected) = std::iter::once(first).chain(new).find(is_expected) {
+            if let Some(expected) = std::iter::once(first).chain(new).find(|found| wrong.expects(found)) {
                 trial.expected = Some(catch(expected));
                 break;
             }
