@@ -4,6 +4,7 @@
 //! - [`world`] is what happens: a node, its log, its crashes. [`workload`] draws the log, [`form`] is one entry of it.
 //! - [`subject`] is who it happens to; [`seam`] puts the subject on the simulated disk.
 //! - [`model`] says what should come of it, [`history`] what did, and [`invariants`] compares the two.
+//! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
 //! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`.
 
 #[cfg(not(madsim))]
@@ -20,5 +21,6 @@ pub mod run;
 pub mod seam;
 pub mod seeds;
 pub mod subject;
+pub mod teeth;
 pub mod workload;
 pub mod world;

@@ -208,9 +208,16 @@ impl SimRegistry {
             false => Ok(()),
         }
     }
+}
 
-    /// The registry itself.
-    pub fn redb(&self) -> &RedbRegistry {
+/// A registry whose database a host keeps its data in, too.
+pub trait HostsData: Registry<Tx = WriteTransaction> {
+    /// The registry itself, past whatever stands in front of it.
+    fn redb(&self) -> &RedbRegistry;
+}
+
+impl HostsData for SimRegistry {
+    fn redb(&self) -> &RedbRegistry {
         &self.redb
     }
 }

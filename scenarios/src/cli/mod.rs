@@ -1,4 +1,4 @@
-//! `cargo sim`: sweep, prove, replay, seeds.
+//! `cargo sim`: sweep, prove, teeth, replay, seeds.
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
@@ -7,10 +7,12 @@ mod replay;
 mod report;
 mod seeds;
 mod sweep;
+mod teeth;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use sim::{Lies, Profile};
@@ -18,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::run::Range;
 use crate::subject::Subject;
+use crate::teeth::{WRONG, Wrong};
 use crate::world::{Scenario, Setup};
 
 /// What a command came to.
@@ -47,7 +50,7 @@ impl From<Exit> for ExitCode {
     about = "Searches an encryption applier for what a crash or a rejection can break",
     after_help = "Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.\n\n\
                   Examples:\n  cargo sim sweep --count 20000\n  cargo sim sweep --subject as-merged --format json\n  \
-                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds\n  RUST_LOG=applier=debug cargo sim replay 17"
+                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds\n  cargo sim teeth\n  RUST_LOG=applier=debug cargo sim replay 17"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -64,11 +67,13 @@ enum Command {
     Replay(ReplayArgs),
     /// List the corpus and check that every file still shows what it was kept for
     Seeds(SeedsArgs),
+    /// Run everything that is known to be wrong, and say which invariant has noticed it
+    Teeth(TeethArgs),
 }
 
 #[derive(Debug, Args)]
 struct SetupArgs {
-    /// Who is put to the test: hardened, as-merged [default: hardened]
+    /// Who is put to the test: hardened, as-merged, or a name that `teeth` prints [default: hardened]
     #[arg(long, value_name = "NAME")]
     subject: Option<Subject>,
     /// How adversarial the disk is: posix, ext4-ordered [default: posix]
@@ -207,6 +212,32 @@ struct SeedsArgs {
     format: Format,
 }
 
+#[derive(Debug, Args)]
+struct TeethArgs {
+    /// Run this one only (repeatable) [default: all]
+    #[arg(long, value_name = "NAME", value_parser = wrong_of_name)]
+    only: Vec<&'static Wrong>,
+    /// Seeds after which one counts as not caught, from 0 on
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    count: u64,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    jobs: Option<u16>,
+    /// text or json
+    #[arg(long, default_value = "text", value_name = "NAME")]
+    format: Format,
+    /// Stop after this long with what was found so far, as in 90s or 10m
+    #[arg(long, value_name = "DURATION")]
+    time_limit: Option<TimeLimit>,
+}
+
+fn wrong_of_name(name: &str) -> Result<&'static Wrong, BadArgument> {
+    WRONG.iter().find(|wrong| wrong.name == name).ok_or_else(|| {
+        let names: Vec<&str> = WRONG.iter().map(|wrong| wrong.name).collect();
+        BadArgument(format!("nothing wrong is called {name:?}; there are: {}", names.join(", ")))
+    })
+}
+
 /// A word or number on the command line that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -294,6 +325,7 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::main(args, &mut out),
         Command::Replay(args) => replay::main(args, &mut out),
         Command::Seeds(args) => seeds::main(args, &mut out),
+        Command::Teeth(args) => teeth::main(args, &mut out),
     };
     match done.and_then(|exit| out.flush().map(|()| exit)) {
         Ok(exit) => exit.into(),
@@ -304,6 +336,15 @@ pub fn main() -> ExitCode {
             Exit::HarnessFailed.into()
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line measures speed; no run sees it")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// One line on standard error.

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::report::rate;
-use super::sweep::{cores, now, shortened};
-use super::{Exit, Format, ProveArgs, complain};
+use super::sweep::shortened;
+use super::{Exit, Format, ProveArgs, complain, cores, now};
 use crate::form::Form;
 use crate::prove::{self, ASSUMES, Finding, Proof, States, Terms, script};
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report::{ScenarioReport, SweepReport, rate};
-use super::{Exit, Format, SweepArgs, complain};
+use super::{Exit, Format, SweepArgs, complain, cores, now};
 use crate::run::{self, RunError, Tally};
 use crate::world::Setup;
 
@@ -112,13 +112,4 @@ pub(super) fn shortened(evidence: &str) -> String {
         return evidence.to_owned();
     }
     evidence.chars().take(CHARS_MAX).chain("...".chars()).collect()
-}
-
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command line measures speed; no run sees it")]
-pub(super) fn now() -> Instant {
-    Instant::now()
 }

@@ -160,6 +160,7 @@ impl<'s, 'a> Actor<'s, 'a> {
             reads: Arc::default(),
             unix_seconds: UNIX_SECONDS,
             keyring: true,
+            past: Arc::default(),
         };
         let started = stage.subject.start(&world);
         let mut actor = Actor {

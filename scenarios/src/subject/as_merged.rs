@@ -11,8 +11,11 @@
 //! the sidecar nor the keys in it. All of that is on purpose: this is what the harness must be able to convict.
 
 mod lenient;
+mod mistake;
 #[cfg(test)]
 mod tests;
+
+pub use mistake::Mistake;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -31,14 +34,16 @@ use applier::{DekId, StartError};
 use super::host::{read_data, replace_data, write_data};
 use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
-use crate::seam::SimRegistry;
+use crate::seam::{HostsData, SimRegistry};
 use lenient::{Sidecar, SidecarFault};
 
-pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+/// Starts on the ports of a world, with the mistake to make, if one.
+pub(crate) fn start(world: &Surroundings, mistake: Option<Mistake>) -> Result<Box<dyn Life>, StartError> {
     let kek = Arc::clone(&world.kek);
     let keyring = world.keyring.then(|| Keyring::new(kek, SIDECAR));
     let registry = SimRegistry::new(open_registry(&world.files, DATABASE)?, Arc::clone(&world.reads));
-    Ok(Box::new(AsMerged { files: world.files.clone(), registry, keyring, unix_seconds: world.unix_seconds }))
+    let (files, unix_seconds) = (world.files.clone(), world.unix_seconds);
+    Ok(Box::new(AsMerged { files, registry, keyring, unix_seconds, mistake }))
 }
 
 fn open_registry<F: Files>(files: &F, path: &str) -> Result<RedbRegistry, StartError> {
@@ -58,6 +63,7 @@ struct AsMerged<F: Files, R: Registry> {
     registry: R,
     keyring: Option<Keyring>,
     unix_seconds: u64,
+    mistake: Option<Mistake>,
 }
 
 /// KEK, keystore and sidecar come together or not at all.
@@ -99,14 +105,15 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
     fn bootstrap(&mut self, entry: &Bootstrap) -> Result<(), Stop> {
         let keyring = self.keyring.as_ref().ok_or(Reason::KekNotConfigured)?;
         let (storage, raft) = (entry.storage_id, entry.raft_id);
-        if storage == raft {
+        if storage == raft && !self.makes(Mistake::EqualIds) {
             return Err(Reason::EqualIds.into());
         }
-        if entry.batch.iter().any(|row| row.dek_id != storage && row.dek_id != raft) {
+        let foreign = entry.batch.iter().any(|row| row.dek_id != storage && row.dek_id != raft);
+        if foreign && !self.makes(Mistake::ForeignBatchRows) {
             return Err(Reason::ForeignRow.into());
         }
         if let Some(sidecar) = keyring.read(&self.files)? {
-            passes_for_a_replay(&sidecar, entry)?;
+            passes_for_a_replay(&sidecar, entry, self.mistake)?;
         }
         let storage_key = keyring.unwrap(&entry.wrapped_storage)?;
         let raft_key = keyring.unwrap(&entry.wrapped_raft)?;
@@ -122,7 +129,7 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
 
     fn rotate(&mut self, entry: &Rotation) -> Result<(), Stop> {
         let keyring = self.keyring.as_ref().ok_or(Reason::KekNotConfigured)?;
-        if entry.proposer.dek_id != entry.dek_id {
+        if entry.proposer.dek_id != entry.dek_id && !self.makes(Mistake::ForeignProposerRow) {
             return Err(Reason::ForeignRow.into());
         }
         let key = keyring.unwrap(&entry.wrapped)?;
@@ -153,7 +160,15 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
         self.registry.commit(change, host).map_err(|_| Stop::Unknown)
     }
 
+    fn makes(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+
     fn created(&self) -> String {
+        if self.makes(Mistake::NoClock) {
+            // A panic, past the hook that would print it in the middle of a report.
+            std::panic::resume_unwind(Box::new("the clock was set to nothing".to_owned()));
+        }
         let now = UNIX_EPOCH + Duration::from_secs(self.unix_seconds);
         humantime::format_rfc3339_seconds(now).to_string()
     }
@@ -226,12 +241,18 @@ fn decode(payload: &[u8]) -> Result<Entry, Stop> {
 }
 
 /// The guard against a second bootstrap. It looks at the keys that are active now and never at the batch.
-fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap) -> Result<(), Reason> {
+fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap, mistake: Option<Mistake>) -> Result<(), Reason> {
     let same = |id, wrapped: &[u8]| sidecar.wrapped(id) == Some(wrapped);
     let fresh = sidecar.active() == (0, 0);
-    let replay = sidecar.active() == (entry.storage_id, entry.raft_id)
+    let same_ids = sidecar.active() == (entry.storage_id, entry.raft_id);
+    let replay = same_ids
         && same(entry.storage_id, &entry.wrapped_storage)
         && same(entry.raft_id, &entry.wrapped_raft);
+    let replay = match mistake {
+        Some(Mistake::SecondBootstrapOtherIds) => replay || !same_ids,
+        Some(Mistake::SecondBootstrapOtherBytes) => same_ids,
+        _ => replay,
+    };
     if fresh || replay { Ok(()) } else { Err(Reason::AlreadyBootstrapped) }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use applier::apply::{RestoreError, open_database};
-use applier::registry::{Clash, Registry};
+use applier::ports::{Files, Kek};
+use applier::registry::Clash;
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
@@ -17,28 +18,43 @@ use super::{
     Surroundings,
 };
 use crate::model::{Reason, Verdict};
-use crate::seam::{FixedClock, SimFiles, SimKek, SimRegistry};
+use crate::seam::{FixedClock, HostsData, SimRegistry};
 
-struct Hardened(Applier<SimFiles, SimRegistry>);
+struct Hardened<F: Files, R: HostsData>(Applier<F, R>);
 
-fn config(kek: &Arc<SimKek>, keyring: bool) -> Config {
+fn config(kek: Arc<dyn Kek>, keyring: bool) -> Config {
     let sidecar = SIDECAR.to_owned();
     Config {
         node: NodeId::new(OWN_NODE).expect("not 0"),
         database: DATABASE.to_owned(),
-        keyring: keyring.then(|| KeyringConfig { kek: Arc::clone(kek) as _, sidecar }),
+        keyring: keyring.then_some(KeyringConfig { kek, sidecar }),
     }
 }
 
-pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
-    let config = config(&world.kek, world.keyring);
-    let clock = Arc::new(FixedClock(world.unix_seconds));
-    let redb = open_database(&world.files, &config)?;
-    let registry = SimRegistry::new(redb, Arc::clone(&world.reads));
-    Ok(Box::new(Hardened(Applier::start(world.files.clone(), registry, &config, clock)?)))
+/// Starts on the ports of a world.
+pub(crate) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+    start_on(world, world.files.clone(), Arc::clone(&world.kek) as _, |registry| registry)
 }
 
-impl Life for Hardened {
+/// Starts on other ports than the world's own, each of which may stand in front of the world's.
+pub(crate) fn start_on<F, R>(
+    world: &Surroundings,
+    files: F,
+    kek: Arc<dyn Kek>,
+    in_front: impl FnOnce(SimRegistry) -> R,
+) -> Result<Box<dyn Life>, StartError>
+where
+    F: Files + 'static,
+    R: HostsData + 'static,
+{
+    let config = config(kek, world.keyring);
+    let clock = Arc::new(FixedClock(world.unix_seconds));
+    let redb = open_database(&files, &config)?;
+    let registry = in_front(SimRegistry::new(redb, Arc::clone(&world.reads)));
+    Ok(Box::new(Hardened(Applier::start(files, registry, &config, clock)?)))
+}
+
+impl<F: Files, R: HostsData> Life for Hardened<F, R> {
     fn deliver(&mut self, index: u64, payload: &[u8]) -> Delivered {
         delivered(self.0.apply(RaftIndex(index), payload))
     }

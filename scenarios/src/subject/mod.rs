@@ -1,7 +1,7 @@
 //! Subjects: what is put to the test. One [`Life`] is one node between two crashes.
 
-mod as_merged;
-mod hardened;
+pub(crate) mod as_merged;
+pub(crate) mod hardened;
 mod host;
 
 use std::collections::BTreeMap;
@@ -16,6 +16,9 @@ use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
 use crate::seam::{Outage, SimFiles, SimKek};
+use crate::teeth::{Past, WRONG, Wrong};
+
+pub use as_merged::Mistake;
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -31,10 +34,12 @@ pub enum Subject {
     Hardened,
     /// The reference's apply path as it was merged, leniency and defects included.
     AsMerged,
+    /// One of the two made wrong, by a mistake of its own or by ports that lie to it.
+    Wrong(&'static Wrong),
 }
 
 impl Subject {
-    /// Every subject.
+    /// Every subject that is what it says.
     pub const ALL: [Subject; 2] = [Subject::Hardened, Subject::AsMerged];
 
     /// Its name on the command line and in seed files.
@@ -42,6 +47,7 @@ impl Subject {
         match self {
             Subject::Hardened => "hardened",
             Subject::AsMerged => "as-merged",
+            Subject::Wrong(wrong) => wrong.name,
         }
     }
 
@@ -50,12 +56,17 @@ impl Subject {
         match self {
             Subject::Hardened => Rules::Hardened,
             Subject::AsMerged => Rules::AsMerged,
+            Subject::Wrong(wrong) => wrong.base().rules(),
         }
     }
 
     /// Whether its database carries the index of the newest entry in it. If not, the host has to remember.
     pub const fn keeps_index(self) -> bool {
-        matches!(self, Subject::Hardened)
+        match self {
+            Subject::Hardened => true,
+            Subject::AsMerged => false,
+            Subject::Wrong(wrong) => wrong.base().keeps_index(),
+        }
     }
 
     /// Starts a life on a disk.
@@ -65,21 +76,24 @@ impl Subject {
     pub fn start(self, world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
         match self {
             Subject::Hardened => hardened::start(world),
-            Subject::AsMerged => as_merged::start(world),
+            Subject::AsMerged => as_merged::start(world, None),
+            Subject::Wrong(wrong) => wrong.start(world),
         }
     }
 }
 
 /// An unknown subject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no subject {0:?}; there are: hardened, as-merged")]
+#[error("there is no subject {0:?}; there are: hardened, as-merged, and those that `cargo sim teeth` runs")]
 pub struct UnknownSubject(pub String);
 
 impl FromStr for Subject {
     type Err = UnknownSubject;
 
     fn from_str(name: &str) -> Result<Subject, UnknownSubject> {
-        let found = Subject::ALL.into_iter().find(|subject| subject.name() == name);
+        // A disk that lies is an option of the world, not a subject.
+        let wrong = WRONG.iter().filter(|wrong| !wrong.is_disk()).map(Subject::Wrong);
+        let found = Subject::ALL.into_iter().chain(wrong).find(|subject| subject.name() == name);
         found.ok_or_else(|| UnknownSubject(name.to_owned()))
     }
 }
@@ -103,6 +117,8 @@ pub struct Surroundings {
     pub unix_seconds: u64,
     /// Whether the node has a keyring.
     pub keyring: bool,
+    /// What lying ports remember of the node's earlier lives.
+    pub past: Arc<Past>,
 }
 
 /// What a delivery came to.

@@ -18,6 +18,7 @@ use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::seam::{Outage, SimFiles};
 use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings};
+use crate::teeth::Past;
 
 const BLANK: Site = Site::new("disk.blank");
 
@@ -94,6 +95,7 @@ pub struct Node<'a> {
     crashes: u64,
     lives: u64,
     files: SimFiles,
+    past: Arc<Past>,
     life: Option<Box<dyn Life>>,
     last_crash: Option<LastCrash>,
     starts_cut_off: u32,
@@ -148,6 +150,7 @@ impl<'a> Node<'a> {
             crashes: 0,
             lives: 0,
             files: SimFiles::new(mount),
+            past: Arc::default(),
             life: None,
             last_crash: None,
             starts_cut_off: 0,
@@ -214,6 +217,7 @@ impl<'a> Node<'a> {
             reads: Arc::clone(&self.reads),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
+            past: Arc::clone(&self.past),
         };
         let started = self.subject.start(&world);
         let faulted = self.fault_fired();

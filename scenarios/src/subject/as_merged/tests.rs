@@ -37,7 +37,7 @@ impl Node {
         let keyring = Some(Keyring::new(Arc::clone(&self.kek), &self.path("keys.json")));
         let redb = open_registry(&OsFiles, &self.path("registry.redb")).expect("it opens");
         let registry = SimRegistry::new(redb, Arc::default());
-        self.life = Some(AsMerged { files: OsFiles, registry, keyring, unix_seconds });
+        self.life = Some(AsMerged { files: OsFiles, registry, keyring, unix_seconds, mistake: None });
     }
 
     fn life(&mut self) -> &mut AsMerged<OsFiles, SimRegistry> {
@@ -248,7 +248,7 @@ fn a_registry_that_fails_is_named_without_what_varies() {
     let commit = Delivered::Halted("registry commit".to_owned());
     for (reads, answer) in [(false, read), (true, commit)] {
         let registry = BrokenRegistry { reads };
-        let mut life = AsMerged { files: OsFiles, registry, keyring: None, unix_seconds: 0 };
+        let mut life = AsMerged { files: OsFiles, registry, keyring: None, unix_seconds: 0, mistake: None };
         assert_eq!(life.apply(&payload), answer);
     }
 }

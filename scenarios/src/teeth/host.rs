@@ -1,0 +1,82 @@
+//! A host that lies: it stands between the log and the node.
+
+use std::sync::Arc;
+
+use super::past::Past;
+use crate::model::Verdict;
+use crate::subject::{Delivered, Held, HostSnapshot, Keys, Life, SidecarView};
+
+/// How a host lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostLie {
+    /// It moves past its own data without writing it.
+    LoseData,
+    /// It delivers each encryption entry one index too late.
+    SkipAnIndex,
+    /// In the place of every third entry it delivers the one before.
+    RepeatAnEntry,
+    /// What was refused in one life it passes off as a no-op of its own in the next.
+    ReplaceRefused,
+}
+
+/// A host that lies, in front of a node.
+pub(super) struct LyingHost {
+    pub(super) inner: Box<dyn Life>,
+    pub(super) lie: HostLie,
+    pub(super) past: Arc<Past>,
+}
+
+impl LyingHost {
+    fn was_refused(&self, index: u64) -> bool {
+        let memory = self.past.lock();
+        memory.refused.is_some_and(|(refused, life)| refused == index && life < memory.life)
+    }
+}
+
+impl Life for LyingHost {
+    fn deliver(&mut self, index: u64, payload: &[u8]) -> Delivered {
+        let before = self.past.lock().delivered.replace(payload.to_vec());
+        let answer = match (self.lie, before) {
+            (HostLie::SkipAnIndex, _) => self.inner.deliver(index + 1, payload),
+            (HostLie::RepeatAnEntry, Some(before)) if index.is_multiple_of(3) => {
+                self.inner.deliver(index, &before)
+            }
+            (HostLie::ReplaceRefused, _) if self.was_refused(index) => self.inner.advance(index, None),
+            _ => self.inner.deliver(index, payload),
+        };
+        if matches!(answer, Delivered::Decided(Verdict::Rejected(_))) {
+            let mut memory = self.past.lock();
+            memory.refused = Some((index, memory.life));
+        }
+        answer
+    }
+
+    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered {
+        let data = data.filter(|_| self.lie != HostLie::LoseData);
+        self.inner.advance(index, data)
+    }
+
+    fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String> {
+        self.inner.restore(snapshot)
+    }
+
+    fn resume_after(&self) -> Option<u64> {
+        self.inner.resume_after()
+    }
+
+    fn database(&self) -> Result<HostSnapshot, String> {
+        self.inner.database()
+    }
+
+    fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
+        self.inner.sidecar(bytes)
+    }
+
+    fn keys(&self) -> Keys {
+        self.inner.keys()
+    }
+
+    fn held(&self) -> Held {
+        self.inner.held()
+    }
+}

@@ -1,0 +1,237 @@
+//! Teeth: things that are known to be wrong, one table, so that a check that cannot fail is noticed.
+//!
+//! - A *lying adapter* is our applier, unchanged, behind one port (files, registry, KEK, host, disk) that breaks its
+//!   promise. For each invariant there is one that this invariant must notice.
+//! - A *wrong subject* is the reference as merged with one mistake more: those that its reviews found one by one.
+//!
+//! [`put_all_to_trial`] searches, seed by seed, for the first run that convicts each. What is found by another kind of search
+//! than over seeds brings its own rows to the report of `cargo sim teeth`.
+//!
+//! Nothing in here draws: how an adapter lies depends on what it is asked and on its [`Past`] alone, so an honest run
+//! draws and does what it did without this module.
+//!
+//! There is no lying clock, because there is nothing to notice: the time is written down once and decides nothing.
+
+mod files;
+mod host;
+mod kek;
+mod past;
+mod registry;
+mod trial;
+
+use std::sync::Arc;
+
+use applier::StartError;
+use sim::{Lies, Profile};
+
+pub use self::files::FilesLie;
+pub use self::host::HostLie;
+pub use self::kek::KekLie;
+pub use self::past::Past;
+pub use self::registry::RegistryLie;
+pub use self::trial::{Catch, Trial, put_all_to_trial, put_to_trial};
+use crate::invariants::Violation;
+use crate::subject::{Life, Mistake, Subject, Surroundings, as_merged, hardened};
+use crate::world::{Scenario, Setup};
+
+/// What kind of wrong thing it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Our applier behind a port that lies.
+    LyingAdapter,
+    /// A subject that makes a mistake.
+    WrongSubject,
+}
+
+impl Kind {
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::LyingAdapter => "lying-adapter",
+            Kind::WrongSubject => "wrong-subject",
+        }
+    }
+}
+
+/// How a wrong thing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The disk under all ports lies.
+    Disk(Lies),
+    /// The files lie.
+    Files(FilesLie),
+    /// The registry lies.
+    Registry(RegistryLie),
+    /// The KEK lies.
+    Kek(KekLie),
+    /// The host lies.
+    Host(HostLie),
+    /// The subject makes a mistake.
+    Mistake(Mistake),
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Its name on the command line and in reports.
+    pub name: &'static str,
+    /// What is wrong with it, for people.
+    pub says: &'static str,
+    /// What must notice it: an invariant, and behind it, where the name of the invariant says too little, what of a
+    /// fingerprint follows.
+    pub expected: &'static str,
+    /// How it is wrong.
+    pub how: How,
+}
+
+const fn wrong(name: &'static str, how: How, expected: &'static str, says: &'static str) -> Wrong {
+    Wrong { name, says, expected, how }
+}
+
+/// The table.
+#[rustfmt::skip]
+pub static WRONG: &[Wrong] = &[
+    wrong("disk-skips-file-syncs", How::Disk(Lies { skip_file_sync: true, ..Lies::NONE }), "start-succeeds",
+        "a file's sync answers that it is done and does nothing"),
+    wrong("disk-skips-directory-syncs", How::Disk(Lies { skip_dir_sync: true, ..Lies::NONE }), "start-succeeds",
+        "a directory's sync answers that it is done and does nothing"),
+    wrong("disk-renames-in-two-steps", How::Disk(Lies { rename_not_atomic: true, ..Lies::NONE }), "start-succeeds",
+        "a crash inside of a rename can leave neither name"),
+    wrong("files-bring-back-the-older-sidecar", How::Files(FilesLie::BringBackTheOlder), "sidecar-old-or-new",
+        "a sidecar that is written once more becomes the one before it"),
+    wrong("files-read-the-older-sidecar", How::Files(FilesLie::ReadTheOlder), "start-succeeds",
+        "a read of the sidecar gives the one before the newest"),
+    wrong("files-hide-the-sidecar", How::Files(FilesLie::HideTheSidecar), "created-is-set-once",
+        "every third life is told that there is no sidecar"),
+    wrong("files-report-errors-late", How::Files(FilesLie::ReportLate), "halt-keeps-memory-in-step",
+        "an error about the temporary file is reported at the rename"),
+    wrong("registry-forgets-a-row", How::Registry(RegistryLie::ForgetARow), "acknowledged-survives",
+        "the last row of a change is not written"),
+    wrong("registry-forgets-the-index", How::Registry(RegistryLie::ForgetTheIndex), "acknowledged-survives",
+        "rows are written without the index that they belong to"),
+    wrong("registry-commits-in-two", How::Registry(RegistryLie::CommitInTwo), "acknowledged-survives",
+        "rows and their index are two transactions"),
+    wrong("registry-answers-no-row", How::Registry(RegistryLie::AnswerNoRow), "epochs-never-go-back",
+        "a row that is there is not found, and so it is made anew"),
+    wrong("registry-puts-a-row-back", How::Registry(RegistryLie::PutARowBack), "epochs-never-go-back",
+        "a change without rows puts back the row that was changed last"),
+    wrong("registry-notes-failed-reads", How::Registry(RegistryLie::NoteFailedReads), "failure-is-pure",
+        "a read that fails writes into the database"),
+    wrong("kek-refuses-sound-blobs", How::Kek(KekLie::RefuseSound), "legitimate-log-never-halts",
+        "every other sound blob does not open"),
+    wrong("kek-refuses-after-a-restart", How::Kek(KekLie::RefuseAfterRestart), "start-succeeds",
+        "a blob opens in one life and never again"),
+    wrong("kek-opens-damaged-blobs", How::Kek(KekLie::OpenDamaged),
+        "verdict-matches-model/blob-does-not-open answered Applied",
+        "a blob whose tag does not verify opens"),
+    wrong("kek-changes-its-mind", How::Kek(KekLie::ChangeItsMind), "rejection-is-stable",
+        "a blob that was refused opens after a restart"),
+    wrong("kek-opens-to-other-bytes", How::Kek(KekLie::OtherBytes), "active-keys-resolve",
+        "a blob opens to other bytes than are inside"),
+    wrong("kek-hides-equal-keys", How::Kek(KekLie::HideEqualKeys), "key-bytes-are-distinct",
+        "a key that was wrapped twice opens to other bytes the second time"),
+    wrong("kek-keeps-a-log", How::Kek(KekLie::KeepALog), "rejection-is-pure",
+        "a blob that is refused is written down on the node's disk"),
+    wrong("kek-caches-keys-on-disk", How::Kek(KekLie::CacheOnDisk), "no-key-bytes-on-disk",
+        "opened keys are written to a file"),
+    wrong("kek-never-comes-back", How::Kek(KekLie::NeverComeBack), "log-is-finished",
+        "the KEK is out of reach, and stays so when all faults are over"),
+    wrong("host-loses-its-data", How::Host(HostLie::LoseData), "replay-converges",
+        "the host moves past its own entries without their effect"),
+    wrong("host-skips-an-index", How::Host(HostLie::SkipAnIndex), "legitimate-log-never-halts",
+        "an entry is delivered one index too late"),
+    wrong("host-repeats-an-entry", How::Host(HostLie::RepeatAnEntry), "verdict-matches-model",
+        "in the place of an entry the one before it is delivered"),
+    wrong("host-replaces-a-refused-entry", How::Host(HostLie::ReplaceRefused), "rejection-is-stable",
+        "after a restart another entry stands in the place of a refused one"),
+    wrong("no-clock", How::Mistake(Mistake::NoClock), "no-panic",
+        "a clock that was set to nothing is noticed by an entry that asks for the time"),
+    wrong("equal-ids", How::Mistake(Mistake::EqualIds),
+        "rejection-is-pure/key-conflict/bootstrap",
+        "a bootstrap that names one id for storage and raft is not refused for that"),
+    wrong("foreign-proposer-row", How::Mistake(Mistake::ForeignProposerRow),
+        "verdict-matches-model/foreign-row answered Applied/rotation",
+        "a rotation whose row is for another key is applied"),
+    wrong("foreign-batch-rows", How::Mistake(Mistake::ForeignBatchRows),
+        "verdict-matches-model/foreign-row answered Applied/bootstrap",
+        "a bootstrap with rows for other keys is applied"),
+    wrong("second-bootstrap-other-ids", How::Mistake(Mistake::SecondBootstrapOtherIds),
+        "verdict-matches-model/already-bootstrapped answered Applied",
+        "a second bootstrap with other ids re-points the active keys"),
+    wrong("second-bootstrap-other-bytes", How::Mistake(Mistake::SecondBootstrapOtherBytes),
+        "verdict-matches-model/already-bootstrapped answered Applied",
+        "a second bootstrap with the same ids and other wrapped bytes is applied"),
+];
+
+impl Wrong {
+    /// What kind it is.
+    pub const fn kind(&self) -> Kind {
+        match self.how {
+            How::Mistake(_) => Kind::WrongSubject,
+            _ => Kind::LyingAdapter,
+        }
+    }
+
+    /// The invariant that must notice it.
+    pub fn expected_invariant(&self) -> &'static str {
+        self.expected.split('/').next().unwrap_or(self.expected)
+    }
+
+    /// Whether a violation is the expected one.
+    pub fn expects(&self, violation: &Violation) -> bool {
+        let rest = violation.fingerprint.strip_prefix(self.expected);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// What it is a variation of: what this shows on the same seeds convicts nobody.
+    pub const fn base(&self) -> Subject {
+        match self.how {
+            How::Mistake(_) => Subject::AsMerged,
+            _ => Subject::Hardened,
+        }
+    }
+
+    /// Whether the disk lies, which a world is set up with, and not the subject.
+    pub const fn is_disk(&self) -> bool {
+        matches!(self.how, How::Disk(_))
+    }
+
+    /// The setup that runs it.
+    pub const fn setup(&'static self, scenario: Scenario) -> Setup {
+        let (subject, lies) = match self.how {
+            How::Disk(lies) => (self.base(), lies),
+            _ => (Subject::Wrong(self), Lies::NONE),
+        };
+        Setup { scenario, subject, profile: Profile::Posix, lies }
+    }
+
+    /// Starts a life of it.
+    ///
+    /// # Errors
+    /// As [`Subject::start`].
+    pub fn start(&self, world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+        let past = Arc::clone(&world.past);
+        past.lock().life += 1;
+        let (files, kek) = (world.files.clone(), Arc::clone(&world.kek));
+        match self.how {
+            How::Disk(_) => hardened::start(world),
+            How::Files(lie) => {
+                let files = files::LyingFiles { inner: files, lie, past };
+                hardened::start_on(world, files, kek, |registry| registry)
+            }
+            How::Registry(lie) => {
+                let in_front = |inner| registry::LyingRegistry { inner, lie, past };
+                hardened::start_on(world, files, kek, in_front)
+            }
+            How::Kek(lie) => {
+                let lying = kek::LyingKek { inner: kek, lie, past, files: files.clone() };
+                hardened::start_on(world, files, Arc::new(lying), |registry| registry)
+            }
+            How::Host(lie) => {
+                let inner = hardened::start(world)?;
+                Ok(Box::new(host::LyingHost { inner, lie, past }))
+            }
+            How::Mistake(mistake) => as_merged::start(world, Some(mistake)),
+        }
+    }
+}
