@@ -77,7 +77,17 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
         Err(_) if choices.mismatch().is_some() => {
             return Err(choices.finish().expect_err("it has one").into());
         }
-        Err(panic) => return Ok(panicked(choices, &trace, panic.as_ref())),
+        Err(panic) => {
+            return Ok(Checked {
+                violations: vec![panicked(panic.as_ref())],
+                probes: Probes::new(&probes::TABLE),
+                entries: 0,
+                crashes: 0,
+                trace_hash: trace.hash(),
+                tape: choices.tape().clone(),
+                lines: trace.lines(),
+            });
+        }
     };
     let tape = choices.finish()?;
     Ok(Checked {
@@ -91,22 +101,14 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
     })
 }
 
-fn panicked(choices: Choices, trace: &Trace, panic: &(dyn std::any::Any + Send)) -> Checked {
+/// The violation that a panic of the subject is.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Violation {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("not a text");
-    let violation = Violation {
+    Violation {
         invariant: "no-panic",
         fingerprint: "no-panic/run/panic".to_owned(),
         evidence: format!("the run panicked: {message}"),
-    };
-    Checked {
-        violations: vec![violation],
-        probes: Probes::new(&probes::TABLE),
-        entries: 0,
-        crashes: 0,
-        trace_hash: trace.hash(),
-        tape: choices.tape().clone(),
-        lines: trace.lines(),
     }
 }
 

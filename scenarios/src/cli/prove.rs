@@ -154,7 +154,7 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
         checked.fetch_add(states, Ordering::Relaxed);
         bar.inc(states);
     };
-    let terms = Terms { subject, profile, lies: args.setup.lies(), stop: &stop, progress: &progress };
+    let terms = Terms { subject, profile, lies: args.setup.lies(), first_only: false, stop: &stop, progress: &progress };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
     let timed = |prove: &dyn Fn() -> Proof| {
         let began = now();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use sim::{Choices, CrashReport, Disk, Exhaustive, Tearing, WHOLE_FROM};
@@ -10,6 +11,7 @@ use super::life::{Actor, Begun, Content, Known, Point, Stage};
 use super::script::Script;
 use super::{Finding, Part, States, Terms};
 use crate::invariants::Violation;
+use crate::run::panicked;
 use crate::workload::{INVALID_KINDS, invalid};
 use crate::world::node::{blank_disk, needles};
 
@@ -180,14 +182,23 @@ impl Closure {
     pub(super) fn close(&mut self, terms: Terms<'_>, script: &Script) {
         let mut stage = Stage::new(terms.subject, script);
         while let Some(id) = self.work.pop_front() {
-            if terms.is_stopped() {
+            if terms.is_stopped() || (terms.first_only && !self.findings.is_empty()) {
                 self.stopped = true;
                 return;
             }
             let before = self.states.checked;
-            self.expand(&mut stage, id);
+            let expanded = panic::catch_unwind(AssertUnwindSafe(|| self.expand(&mut stage, id)));
+            if let Err(panic) = expanded {
+                let origin = self.stations[&id].origin;
+                self.report(script, &[panicked(panic.as_ref())], origin, Action::Start);
+            }
             (terms.progress)(self.states.checked - before);
         }
+    }
+
+    /// Whether it was ended early.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// Records what a host can make of a state, and crashes it everywhere.
@@ -559,8 +570,9 @@ impl Closure {
                 None => {
                     let path = self.path(origin, action);
                     let (evidence, log) = (evidence.clone(), script.to_string());
-                    let found = Finding { invariant, states_hit: 1, evidence, log, path };
-                    self.findings.insert(fingerprint.clone(), found);
+                    let fingerprint = fingerprint.clone();
+                    let found = Finding { fingerprint, invariant, states_hit: 1, evidence, log, path };
+                    self.findings.insert(found.fingerprint.clone(), found);
                 }
             }
         }

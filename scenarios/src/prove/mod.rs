@@ -80,6 +80,8 @@ impl States {
 /// A violation and the shortest way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// What went wrong: invariant, step and entry kind.
+    pub fingerprint: String,
     /// Name of the invariant.
     pub invariant: &'static str,
     /// How many states show it.
@@ -122,6 +124,8 @@ pub struct Terms<'a> {
     pub profile: Profile,
     /// How the disk lies; honest by default.
     pub lies: Lies,
+    /// End with the first violation, incomplete.
+    pub first_only: bool,
     /// Set by anyone to end it early, incomplete.
     pub stop: &'a AtomicBool,
     /// Told about states as they are checked.
@@ -140,6 +144,9 @@ pub fn one_log(terms: Terms<'_>, log: &str, forms: &[Form]) -> Proof {
     let mut closure = Closure::new(terms);
     closure.close(terms, &script);
     for form in forms {
+        if closure.is_stopped() {
+            break;
+        }
         script.push(form);
         closure.extend(&script);
         closure.close(terms, &script);

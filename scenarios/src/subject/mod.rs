@@ -16,6 +16,7 @@ use applier::{Purpose, StartError};
 
 use crate::model::{Rules, Verdict};
 use crate::seam::{Outage, SimFiles, SimKek};
+use crate::teeth::barriers::{self, Change};
 use crate::teeth::{Past, WRONG, Wrong};
 
 pub use as_merged::Mistake;
@@ -36,6 +37,8 @@ pub enum Subject {
     AsMerged,
     /// One of the two made wrong, by a mistake of its own or by ports that lie to it.
     Wrong(&'static Wrong),
+    /// Our applier with one call left out, or two swapped.
+    Changed(Change),
 }
 
 impl Subject {
@@ -48,13 +51,14 @@ impl Subject {
             Subject::Hardened => "hardened",
             Subject::AsMerged => "as-merged",
             Subject::Wrong(wrong) => wrong.name,
+            Subject::Changed(_) => "hardened-changed",
         }
     }
 
     /// The rules whose verdicts it is held to.
     pub const fn rules(self) -> Rules {
         match self {
-            Subject::Hardened => Rules::Hardened,
+            Subject::Hardened | Subject::Changed(_) => Rules::Hardened,
             Subject::AsMerged => Rules::AsMerged,
             Subject::Wrong(wrong) => wrong.base().rules(),
         }
@@ -63,7 +67,7 @@ impl Subject {
     /// Whether its database carries the index of the newest entry in it. If not, the host has to remember.
     pub const fn keeps_index(self) -> bool {
         match self {
-            Subject::Hardened => true,
+            Subject::Hardened | Subject::Changed(_) => true,
             Subject::AsMerged => false,
             Subject::Wrong(wrong) => wrong.base().keeps_index(),
         }
@@ -78,6 +82,7 @@ impl Subject {
             Subject::Hardened => hardened::start(world),
             Subject::AsMerged => as_merged::start(world, None),
             Subject::Wrong(wrong) => wrong.start(world),
+            Subject::Changed(change) => barriers::start(world, Some(change), Arc::default()),
         }
     }
 }
