@@ -44,10 +44,9 @@
 //!
 //! # What is not modelled
 //!
-//! Sectors that tear inside, rotting bits, misdirected writes, short writes, hard links, removing
-//! directories, renaming across directories, several programs with different caches, and the time that an
-//! operation takes. A sync that failed leaves everything pending; the other things that a kernel may do then
-//! are not offered yet.
+//! Sectors that tear inside, rotting bits, misdirected writes, hard links, permissions, removing directories,
+//! renaming across directories, several programs with different caches, and the time that an operation takes.
+//! That what *is* modelled agrees with a real operating system, `tests/semantics.rs` checks call by call.
 
 mod choices;
 mod disk;
@@ -62,7 +61,8 @@ pub use crate::{
     choices::{Asked, Choices, Mismatch, Ratio},
     disk::{
         Checkpoint, CrashReport, Disk, Errno, Fate, Fault, File, InodeId, Leak, Lies, Mount, Needles, OpInfo,
-        OpKind, Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, WHOLE_FROM, errno,
+        OpKind, Pending, Profile, SECTOR, Snapshot, SyncFailure, Tearing, UnknownLie, UnknownProfile,
+        WHOLE_FROM, errno,
     },
     exhaustive::Exhaustive,
     plugin::DiskSim,
