@@ -436,7 +436,7 @@ fn a_lost_length_comes_back_with_its_page_only() {
     disk.power_loss(&mut calm());
     let mut expected = vec![1; 4096];
     expected[..10].fill(2);
-    assert_eq!(disk.peek("/a").unwrap(), expected);
+    assert!(disk.peek("/a").unwrap() == expected);
 }
 
 #[test]

@@ -356,6 +356,18 @@ programs! {
         ..BLANK
     };
 
+    a_synced_file_brings_the_new_directory_that_it_is_in_except_under_posix: Litmus {
+        steps: |m| {
+            m.mkdir("/d")?;
+            create(m, "/d/f")?;
+            write(m, "/d/f", "XX")?;
+            sync(m, "/d/f")
+        },
+        files: &["/d/f"],
+        outcomes: [(&["absent", "XX"], 4), (&["XX"], 1), (&["XX"], 1), (&["XX"], 1)],
+        ..BLANK
+    };
+
     /// A sync of `b` commits the older name of `a` under ext4 and XFS. Under Btrfs it logs the name of `b`
     /// only, so that the younger name may survive the older.
     a_sync_commits_older_names_of_other_files_under_some: Litmus {

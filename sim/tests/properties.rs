@@ -240,6 +240,18 @@ proptest! {
     }
 
     #[test]
+    fn so_they_are_where_pages_do_not_tear(steps in vec(step(2048, 3), 0..9)) {
+        let states = [Profile::Posix, Profile::Xfs, Profile::Btrfs].map(|profile| {
+            let disk = ran(profile, &steps);
+            disk.set_tearing(Tearing::PagesWhole);
+            outcomes(&disk)
+        });
+        let [Some(posix), Some(xfs), Some(btrfs)] = states else { return Ok(()) };
+        prop_assert!(xfs.is_subset(&posix), "only xfs has {:?}", xfs.difference(&posix));
+        prop_assert!(btrfs.is_subset(&posix), "only btrfs has {:?}", btrfs.difference(&posix));
+    }
+
+    #[test]
     fn a_fork_behaves_as_the_original(
         profile in profile(),
         before in vec(shaky_step(&SyncFailure::ALL), 0..30),

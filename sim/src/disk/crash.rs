@@ -20,10 +20,11 @@
 //! - Names survive as a prefix of those pending, under [`Profile::Ext4Ordered`], [`Profile::Xfs`] and
 //!   [`Profile::Btrfs`]. (What is pending differs too, since their syncs make more names durable: `sync.rs`.)
 //! - Under the same three, what a write appends survives as a prefix, and the length that the file owes to the
-//!   write ends with it. Writes are independent of each other under `xfs` and `btrfs`, so that a later append
-//!   may survive an earlier one, with zeros in between. Under `btrfs` any append that survives may also bring
-//!   the length of others, with zeros in place of their data. Under `ext4-ordered` it may not: the lengths of a file
-//!   survive in order, and a lost append or a dropped change of length ends its growth.
+//!   write ends with it.
+//! - Under `ext4-ordered` the lengths of a file survive in order: a lost append or a dropped change of length
+//!   ends its growth. Under `xfs` and `btrfs` writes are independent of each other, so that a later append may
+//!   survive an earlier one, with zeros in between; under `btrfs` one that survives may also bring the length
+//!   of those that did not, with zeros in place of their data.
 //! - Under `ext4-ordered` alone, a surviving rename over an existing name brings with it whatever had been
 //!   done to the renamed file.
 //!
@@ -57,7 +58,9 @@ const GARBAGE: Site = Site::new("disk.fate.garbage");
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Tearing {
     /// Writes of [`WHOLE_FROM`] bytes or more are kept or dropped whole, smaller ones tear at sectors. A subset
-    /// of the states of the next, for enumerations in which the tears of database pages are too many.
+    /// of the states of the next, for enumerations in which the tears of database pages are too many. Under
+    /// [`Profile::Ext4Ordered`] a write over the end of a file counts as two, what it overwrites and what it
+    /// appends, so that its states there are a subset of those of `posix` with the next setting only.
     PagesWhole,
     /// Every write tears at sectors, each of which is old or new.
     #[default]
@@ -282,6 +285,13 @@ impl Plan {
 
 fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices: &mut Choices) -> Plan {
     let (offset, end, known) = (op.offset, op.offset + len, op.known);
+    let (extends, whole) = (end > known, tearing == Tearing::PagesWhole && len >= WHOLE_FROM);
+    if whole && profile.pages_whole_at_the_end() {
+        return match choices.draw(WRITE, 2) {
+            0 => Plan::whole(end),
+            _ => Plan { data: Data::Old, fresh_from: end, extends, cut: extends, ..Plan::default() },
+        };
+    }
     let fresh_from = match profile.length_after_data() {
         true if known <= offset => offset,
         // The sector in which the file ended is overwritten, and is one sector all the same.
@@ -289,9 +299,8 @@ fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices
         false => end,
     };
     let data = draw_sectors(offset, fresh_from, known, tearing, choices);
-    let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
+    let mut plan = Plan { data, fresh_from, extends, ..Plan::default() };
     if plan.extends {
-        let whole = tearing == Tearing::PagesWhole && len >= WHOLE_FROM;
         plan.reach = draw_reach(offset, end, known, profile, whole, &plan, choices);
         plan.cut = plan.reach < end;
     }

@@ -93,6 +93,11 @@ impl Profile {
         matches!(self, Self::Ext4Ordered)
     }
 
+    /// Whether, where pages do not tear, a write over the end of a file is one page all the same.
+    pub(crate) const fn pages_whole_at_the_end(self) -> bool {
+        matches!(self, Self::Xfs | Self::Btrfs)
+    }
+
     /// Whether an append that survived leaves the length that the file had in memory, data or not.
     pub(crate) const fn length_from_memory(self) -> bool {
         matches!(self, Self::Btrfs)
