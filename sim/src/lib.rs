@@ -7,7 +7,8 @@
 //! - [`Disk`] is a disk with a crash model. Programs use it through a [`Mount`] and its [`File`]s. What is
 //!   done is *pending* until it is synced; a power loss decides what becomes of it. What survives a crash is
 //!   all in `disk/crash.rs`; how adversarial that is, a [`Profile`] names.
-//! - [`Fault`] plans what goes wrong next, [`Lies`] break the disk's promises on purpose.
+//! - [`Fault`] plans what goes wrong next, a [`SyncFailure`] what a sync that fails leaves behind; [`Lies`]
+//!   break the disk's promises on purpose.
 //! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places
 //!   reached.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.

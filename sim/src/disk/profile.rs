@@ -39,8 +39,8 @@ pub enum Profile {
     Xfs,
     /// What Btrfs does. Sourced: a transaction commits names in order; a sync writes the file's data and logs
     /// the names that lead to it, with those of new directories above it, and not those of other files
-    /// (the kernel's `tree-log.c`), so that names which were synced may survive older ones which were not (as
-    /// ALICE found); the length on disk grows only once data has been written, but then, in the `no-holes`
+    /// (the kernel's `tree-log.c`), so that names which were synced may survive older ones which were not; the
+    /// length on disk grows only once data has been written, but then, in the `no-holes`
     /// format that is the default today, to the length that the file has in memory
     /// (`btrfs_inode_safe_disk_i_size_write`), so that zeros show where other data was still on its way.
     ///
