@@ -305,3 +305,47 @@ impl Clock for FixedClock {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use redb::StorageBackend as _;
+    use sim::{Disk, Fault};
+
+    use super::*;
+
+    fn short(disk: &Disk, bytes: u64) {
+        disk.arm(Fault::ShortAtCall { call: disk.calls(), bytes });
+    }
+
+    #[test]
+    fn short_calls_cost_a_reader_and_a_writer_nothing_but_calls() {
+        let disk = Disk::default();
+        let files = SimFiles::new(disk.mount());
+        let mut file = files.create_new("/a").expect("no error is armed");
+        short(&disk, 3);
+        file.write_all(b"keystore").expect("it goes on where it was cut short");
+        assert_eq!(disk.peek("/a").as_deref(), Some(b"keystore".as_slice()));
+        let mut reader = files.open_read("/a").expect("it exists");
+        short(&disk, 5);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).expect("it goes on where it was cut short");
+        assert_eq!(read, b"keystore");
+    }
+
+    #[test]
+    fn short_calls_cost_a_database_nothing_but_calls() {
+        let disk = Disk::default();
+        let files = SimFiles::new(disk.mount());
+        let backend = files.backend("/db", true).expect("no error is armed");
+        short(&disk, 1);
+        backend.write(2, b"page").expect("it goes on where it was cut short");
+        assert_eq!(files.database_calls(), 2);
+        assert_eq!(disk.peek("/db").as_deref(), Some(b"\0\0page".as_slice()));
+        let mut read = [0; 6];
+        short(&disk, 4);
+        backend.read(0, &mut read).expect("it goes on where it was cut short");
+        assert_eq!(&read, b"\0\0page");
+    }
+}

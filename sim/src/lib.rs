@@ -7,7 +7,8 @@
 //! - [`Disk`] is a disk with a crash model. Programs use it through a [`Mount`] and its [`File`]s. What is
 //!   done is *pending* until it is synced; a power loss decides what becomes of it. What survives a crash is
 //!   all in `disk/crash.rs`; how adversarial that is, a [`Profile`] names.
-//! - [`Fault`] plans what goes wrong next, [`Lies`] break the disk's promises on purpose.
+//! - [`Fault`] plans what goes wrong next, a [`SyncFailure`] what a sync that fails leaves behind; [`Lies`]
+//!   break the disk's promises on purpose.
 //! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places
 //!   reached.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.
@@ -44,10 +45,9 @@
 //!
 //! # What is not modelled
 //!
-//! Sectors that tear inside, rotting bits, misdirected writes, short writes, hard links, removing
-//! directories, renaming across directories, several programs with different caches, and the time that an
-//! operation takes. A sync that failed leaves everything pending; the other things that a kernel may do then
-//! are not offered yet.
+//! Sectors that tear inside, rotting bits, misdirected writes, hard links, permissions, removing directories,
+//! renaming across directories, several programs with different caches, and the time that an operation takes.
+//! That what *is* modelled agrees with a real operating system, `tests/semantics.rs` checks call by call.
 
 mod choices;
 mod disk;
@@ -62,7 +62,8 @@ pub use crate::{
     choices::{Asked, Choices, Mismatch, Ratio},
     disk::{
         Checkpoint, CrashReport, Disk, Errno, Fate, Fault, File, InodeId, Leak, Lies, Mount, Needles, OpInfo,
-        OpKind, Pending, Profile, SECTOR, Snapshot, Tearing, UnknownLie, UnknownProfile, WHOLE_FROM, errno,
+        OpKind, Pending, Profile, SECTOR, Snapshot, SyncFailure, Tearing, UnknownLie, UnknownProfile,
+        WHOLE_FROM, errno,
     },
     exhaustive::Exhaustive,
     plugin::DiskSim,

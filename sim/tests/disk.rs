@@ -3,7 +3,8 @@
 use std::io;
 
 use sim::{
-    Choices, Disk, Errno, Exhaustive, Fate, Fault, Lies, Needles, OpInfo, OpKind, Profile, Trace,
+    Choices, Disk, Errno, Exhaustive, Fate, Fault, Lies, Needles, OpInfo, OpKind, Profile, SyncFailure,
+    Trace,
     errno::{EEXIST, EFBIG, EINVAL, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EXDEV},
 };
 
@@ -254,6 +255,238 @@ fn a_failed_sync_leaves_everything_pending_and_is_known() {
 }
 
 #[test]
+fn an_exact_error_hits_that_call_only_where_it_can_occur() {
+    type Act = fn(&sim::Mount, sim::File) -> io::Result<()>;
+    let acts: [(OpKind, Act); 13] = [
+        (OpKind::Create, |m, _| m.create_new("/b").map(drop)),
+        (OpKind::Open, |m, _| m.open("/a").map(drop)),
+        (OpKind::Read, |_, f| f.read_at(0, &mut [0]).map(drop)),
+        (OpKind::Write, |_, f| f.write_at(0, b"x").map(drop)),
+        (OpKind::SetLen, |_, f| f.set_len(2)),
+        (OpKind::Close, |_, f| f.close()),
+        (OpKind::Len, |m, _| m.len("/a").map(drop)),
+        (OpKind::List, |m, _| m.list("/").map(drop)),
+        (OpKind::Rename, |m, _| m.rename("/a", "/b")),
+        (OpKind::Unlink, |m, _| m.unlink("/a")),
+        (OpKind::Mkdir, |m, _| m.mkdir("/b")),
+        (OpKind::SyncFile, |_, f| f.sync()),
+        (OpKind::SyncDir, |m, _| m.sync_dir("/")),
+    ];
+    for (kind, act) in acts {
+        for errno in [Errno::Eio, Errno::Enospc] {
+            let disk = with_durable_a();
+            let mount = disk.mount();
+            let file = mount.open("/a").unwrap();
+            disk.arm(Fault::ErrorAtExactCall { call: disk.calls(), errno });
+            let before = disk.snapshot();
+            let answer = act(&mount, file.clone());
+            if errno.can_hit(kind) {
+                fails_with(answer, errno.number());
+                assert_eq!(disk.snapshot(), before, "{kind}");
+                assert_eq!(disk.take_fault().map(|(op, errno)| (op.kind, errno)), Some((kind, errno)));
+                assert_eq!(disk.sync_failed(), kind.is_sync());
+            } else {
+                answer.unwrap();
+            }
+            // It was for that call, and not for the next one that could have met it.
+            file.write_at(0, b"y").unwrap();
+            assert_eq!(disk.take_fault(), None);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_found_out_at_a_sync_keeps_everything_pending() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    disk.arm(Fault::ErrorAtExactCall { call: disk.calls(), errno: Errno::Enospc });
+    fails_with(file.sync(), ENOSPC);
+    assert!(disk.sync_failed() && !disk.has_lost_data());
+    assert_eq!(disk.pending_len(), 1);
+    file.sync().unwrap();
+    enumerate(&disk, |survivor| assert_eq!(survivor.peek("/a").unwrap(), b"new"));
+}
+
+#[test]
+fn a_short_call_handles_at_least_one_byte_and_says_how_many() {
+    for (bytes, handled) in [(0, 1), (2, 2), (3, 3), (4, 3), (u64::MAX, 3)] {
+        let disk = with_durable_a();
+        let file = disk.mount().open("/a").unwrap();
+        disk.arm(Fault::ShortAtCall { call: disk.calls(), bytes });
+        assert_eq!(file.write_at(0, b"long").unwrap(), handled);
+        assert_eq!(file.write_at(handled as u64, &b"long"[handled..]).unwrap(), 4 - handled);
+        assert_eq!(disk.peek("/a").unwrap(), b"long");
+
+        disk.arm(Fault::ShortAtCall { call: disk.calls(), bytes });
+        let mut buffer = [0xEE; 9];
+        assert_eq!(file.read_at(0, &mut buffer).unwrap(), handled);
+        assert_eq!(&buffer[..handled], &b"long"[..handled]);
+        assert!(buffer[handled..].iter().all(|byte| *byte == 0xEE));
+        assert_eq!(file.read_at(0, &mut buffer).unwrap(), 4);
+    }
+}
+
+#[test]
+fn a_short_call_waits_for_one_that_can_be_short() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    disk.arm(Fault::ShortAtCall { call: 0, bytes: 1 });
+    assert_eq!(file.write_at(0, b"x").unwrap(), 1);
+    // Only one byte is left there, and then none.
+    assert_eq!(file.read_at(2, &mut [0; 9]).unwrap(), 1);
+    assert_eq!(file.read_at(3, &mut [0; 9]).unwrap(), 0);
+    assert_eq!(file.read_at(0, &mut [0; 9]).unwrap(), 1);
+    assert_eq!(file.read_at(0, &mut [0; 9]).unwrap(), 3);
+}
+
+/// A durable `/a` that says `old`, and `new` in the page cache that a failed sync has lost.
+fn with_lost_a(how: SyncFailure) -> Disk {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    disk.arm(Fault::FailSync { call: disk.calls(), how });
+    assert_eq!(file.sync().is_ok(), how == SyncFailure::ReportedLate, "{how}");
+    disk
+}
+
+#[test]
+fn each_way_for_a_sync_to_fail_is_known_and_told() {
+    use SyncFailure::*;
+    // What is told, whether reads see lost data, how much is pending, what reads see.
+    let expected = [
+        (KeptPending, true, false, 1, b"new"),
+        (LostButClean, true, true, 0, b"new"),
+        (LostAndReverted, true, false, 0, b"old"),
+        (Persisted, true, false, 0, b"new"),
+        (ReportedLate, false, true, 0, b"new"),
+    ];
+    assert_eq!(expected.map(|(how, ..)| how), SyncFailure::ALL);
+    for (how, told, lost, pending, seen) in expected {
+        let disk = with_lost_a(how);
+        assert_eq!((disk.sync_failed(), disk.has_lost_data()), (told, lost), "{how}");
+        assert_eq!((disk.pending_len(), disk.peek("/a").unwrap()), (pending, seen.to_vec()), "{how}");
+        let fault = (OpInfo { kind: OpKind::SyncFile, path: "/a".into() }, Errno::Eio);
+        assert_eq!(disk.last_fault(), told.then_some(fault), "{how}");
+    }
+}
+
+#[test]
+fn lost_data_is_seen_by_the_next_life_and_gone_after_a_power_loss() {
+    let disk = with_lost_a(SyncFailure::LostButClean);
+    disk.process_crash();
+    assert!(!disk.sync_failed() && disk.has_lost_data());
+    // The next life trusts what it reads, says so, and syncs what it says.
+    let mount = disk.mount();
+    let file = mount.create_new("/b").unwrap();
+    file.write_at(0, &disk.peek("/a").unwrap()).unwrap();
+    file.sync().unwrap();
+    mount.open("/a").unwrap().sync().unwrap();
+    mount.sync_dir("/").unwrap();
+    disk.power_loss(&mut calm());
+    assert_eq!((disk.peek("/a").unwrap(), disk.peek("/b").unwrap()), (b"old".to_vec(), b"new".to_vec()));
+    assert!(!disk.has_lost_data());
+}
+
+#[test]
+fn lost_data_makes_another_disk() {
+    let honest = with_durable_a();
+    let file = honest.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    file.write_at(0, b"old").unwrap();
+    file.sync().unwrap();
+    let lost = with_lost_a(SyncFailure::LostButClean);
+    // Nothing is pending on either, and the durable sides are equal.
+    assert_eq!((honest.pending_len(), lost.pending_len()), (0, 0));
+    assert_ne!(lost.snapshot(), honest.snapshot());
+    assert_ne!(lost.snapshot().digest(), honest.snapshot().digest());
+    let late = with_lost_a(SyncFailure::ReportedLate);
+    assert_ne!(late.snapshot(), lost.snapshot());
+    assert_ne!(late.snapshot().digest(), lost.snapshot().digest());
+    for disk in [&lost, &late] {
+        assert_eq!(disk.fork().snapshot(), disk.snapshot());
+        assert!(disk.fork().has_lost_data());
+        disk.power_loss(&mut calm());
+        assert_eq!(disk.snapshot(), honest.snapshot());
+    }
+}
+
+#[test]
+fn what_is_written_again_in_full_is_no_longer_lost() {
+    let disk = with_lost_a(SyncFailure::LostButClean);
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(1, b"e").unwrap();
+    assert!(!disk.has_lost_data());
+    assert_eq!(disk.pending_len(), 1);
+    file.sync().unwrap();
+    enumerate(&disk, |survivor| assert_eq!(survivor.peek("/a").unwrap(), b"new"));
+}
+
+#[test]
+fn a_lost_length_comes_back_with_its_page_only() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, &[1; 5000]).unwrap();
+    disk.arm(Fault::FailSync { call: 0, how: SyncFailure::LostButClean });
+    fails_with(file.sync(), EIO);
+    // The whole first page is pending again, and the length that it needs; the second page stays lost.
+    file.write_at(0, &[2; 10]).unwrap();
+    file.sync().unwrap();
+    assert!(disk.has_lost_data());
+    disk.power_loss(&mut calm());
+    let mut expected = vec![1; 4096];
+    expected[..10].fill(2);
+    assert!(disk.peek("/a").unwrap() == expected);
+}
+
+#[test]
+fn lost_data_of_a_removed_file_is_nobodys() {
+    let disk = with_lost_a(SyncFailure::LostButClean);
+    disk.mount().unlink("/a").unwrap();
+    assert!(!disk.has_lost_data());
+}
+
+#[test]
+fn a_late_error_is_told_once_by_a_close_too_and_to_the_next_life() {
+    let disk = with_lost_a(SyncFailure::ReportedLate);
+    disk.process_crash();
+    let mount = disk.mount();
+    let (first, second) = (mount.open("/a").unwrap(), mount.open("/a").unwrap());
+    fails_with(first.close(), EIO);
+    assert!(disk.sync_failed());
+    assert_eq!(disk.last_fault(), Some((OpInfo { kind: OpKind::Close, path: "/a".into() }, Errno::Eio)));
+    second.sync().unwrap();
+    second.close().unwrap();
+}
+
+#[test]
+fn a_sync_that_tells_a_late_error_does_nothing_else() {
+    let disk = with_lost_a(SyncFailure::ReportedLate);
+    let mount = disk.mount();
+    let file = mount.open("/a").unwrap();
+    file.write_at(0, b"now").unwrap();
+    // The directory has no error to tell.
+    mount.sync_dir("/").unwrap();
+    fails_with(file.sync(), EIO);
+    assert_eq!(disk.pending_len(), 1);
+    file.sync().unwrap();
+    assert_eq!(disk.pending_len(), 0);
+}
+
+#[test]
+fn a_sync_failure_hits_the_first_sync_from_its_number_on_and_only_one_that_would_succeed() {
+    let disk = with_durable_a();
+    let mount = disk.mount();
+    let file = mount.open("/a").unwrap();
+    disk.arm(Fault::FailSync { call: disk.calls() + 1, how: SyncFailure::KeptPending });
+    file.sync().unwrap();
+    file.write_at(0, b"new").unwrap();
+    fails_with(mount.sync_dir("/no"), ENOENT);
+    fails_with(mount.sync_dir("/"), EIO);
+    file.sync().unwrap();
+}
+
+#[test]
 fn a_fork_is_independent() {
     let disk = with_durable_a();
     disk.mount().open("/a").unwrap().write_at(0, b"new").unwrap();
@@ -380,6 +613,22 @@ fn a_report_tells_each_fate() {
 }
 
 #[test]
+fn a_report_shows_a_length_without_its_data() {
+    let disk = Disk::new(Profile::Btrfs);
+    let mount = disk.mount();
+    let file = mount.create_new("/a").unwrap();
+    mount.sync_dir("/").unwrap();
+    file.write_at(0, &[1; 512]).unwrap();
+    file.write_at(512, &[2; 1024]).unwrap();
+    // Of the second write the first sector survives, and the length of all of it.
+    let report = disk.power_loss(&mut Choices::bytes(&[0, 1, 1]));
+    let fates: Vec<Fate> = report.iter().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Kept, Fate::Torn { new: 0b01, reach: 1536 }]);
+    let bytes = disk.peek("/a").unwrap();
+    assert_eq!((bytes.len(), bytes[511], bytes[512], bytes[1023], bytes[1024]), (1536, 1, 2, 2, 0));
+}
+
+#[test]
 fn watched_bytes_are_found_in_writes_across_writes_and_in_names() {
     let leak = |act: fn(&sim::Mount)| {
         let disk = Disk::default();
@@ -446,4 +695,37 @@ fn the_trace_tells_what_happened() {
         ]
     );
     assert_eq!(trace.hash(), 11_433_957_255_788_565_766);
+}
+
+#[test]
+fn the_trace_tells_how_a_sync_failed_and_what_was_short() {
+    let trace = Trace::keeping();
+    let disk = Disk::with(Profile::Posix, Lies::NONE, trace.clone());
+    let file = disk.mount().create_new("/a").unwrap();
+    disk.arm(Fault::ShortAtCall { call: 0, bytes: 1 });
+    file.write_at(0, b"hi").unwrap();
+    for how in SyncFailure::ALL {
+        disk.arm(Fault::FailSync { call: 0, how });
+        let _ = file.sync();
+    }
+    file.close().unwrap_err();
+    assert_eq!(
+        trace.lines(),
+        [
+            "create /a",
+            "write /a at 0, 2 bytes",
+            "short write /a: 1 of 2 bytes",
+            "sync_file /a",
+            "sync_failure kept-pending at sync_file /a",
+            "sync_file /a",
+            "sync_failure lost-but-clean at sync_file /a",
+            "sync_file /a",
+            "sync_failure lost-and-reverted at sync_file /a",
+            "sync_file /a",
+            "sync_failure persisted at sync_file /a",
+            "sync_file /a",
+            "sync_failure reported-late at sync_file /a",
+            "late_error close /a",
+        ]
+    );
 }

@@ -3,17 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
-use sim::{Choices, Disk, Exhaustive, Mount, Profile, Tearing};
+use sim::{Choices, Disk, Exhaustive, Fault, File, Profile, SyncFailure, Tearing};
 
 #[derive(Clone, Debug)]
 enum Step {
     Create(u8),
-    Write { name: u8, offset: u64, len: usize, fill: u8 },
-    SetLen { name: u8, len: u64 },
+    Write {
+        name: u8,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
+    SetLen {
+        name: u8,
+        len: u64,
+    },
     Rename(u8, u8),
     Unlink(u8),
     SyncFile(u8),
     SyncDir,
+    /// The next sync fails.
+    FailSync(SyncFailure),
 }
 
 fn step(unit: u64, units: u64) -> impl Strategy<Value = Step> {
@@ -32,13 +42,24 @@ fn step(unit: u64, units: u64) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Steps among which are syncs that fail in one of these ways.
+fn shaky_step(failures: &'static [SyncFailure]) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => step(700, 12),
+        1 => prop::sample::select(failures).prop_map(Step::FailSync),
+        1 => (0..3u8).prop_map(Step::SyncFile),
+    ]
+}
+
 fn path(name: u8) -> String {
     format!("/{}", char::from(b'a' + name))
 }
 
-/// Errors are part of what random programs do; the model has the same ones.
-fn run(mount: &Mount, step: &Step) {
-    let with = |name: u8, act: &dyn Fn(sim::File)| mount.open(&path(name)).map(act).unwrap_or_default();
+/// Errors are part of what random programs do; the model has the same ones. A sync only fails if that was
+/// asked for.
+fn run(disk: &Disk, step: &Step) {
+    let mount = disk.mount();
+    let with = |name: u8, act: &dyn Fn(File)| mount.open(&path(name)).map(act).unwrap_or_default();
     match step {
         Step::Create(name) => drop(mount.create_new(&path(*name))),
         Step::Write { name, offset, len, fill } => {
@@ -47,9 +68,15 @@ fn run(mount: &Mount, step: &Step) {
         Step::SetLen { name, len } => with(*name, &|file| file.set_len(*len).unwrap()),
         Step::Rename(from, to) => drop(mount.rename(&path(*from), &path(*to))),
         Step::Unlink(name) => drop(mount.unlink(&path(*name))),
-        Step::SyncFile(name) => with(*name, &|file| file.sync().unwrap()),
-        Step::SyncDir => mount.sync_dir("/").unwrap(),
+        Step::SyncFile(name) => with(*name, &|file| assert!(file.sync().is_ok() || disk.sync_failed())),
+        Step::SyncDir => assert!(mount.sync_dir("/").is_ok() || disk.sync_failed()),
+        Step::FailSync(how) => disk.arm(Fault::FailSync { call: disk.calls(), how: *how }),
     }
+}
+
+fn sync_all(disk: &Disk) {
+    (0..3).for_each(|name| run(disk, &Step::SyncFile(name)));
+    run(disk, &Step::SyncDir);
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -75,7 +102,7 @@ fn run_model(files: &mut Files, step: &Step) {
             }
         }
         Step::Unlink(name) => drop(files.remove(&path(*name))),
-        Step::SyncFile(_) | Step::SyncDir => {}
+        Step::SyncFile(_) | Step::SyncDir | Step::FailSync(_) => {}
     }
 }
 
@@ -100,8 +127,7 @@ fn look(disk: &Disk) -> Shown {
 
 fn ran(profile: Profile, steps: &[Step]) -> Disk {
     let disk = Disk::new(profile);
-    let mount = disk.mount();
-    steps.iter().for_each(|step| run(&mount, step));
+    steps.iter().for_each(|step| run(&disk, step));
     disk
 }
 
@@ -142,7 +168,7 @@ proptest! {
         let mount = disk.mount();
         let mut model = Files::new();
         for step in &steps {
-            run(&mount, step);
+            run(&disk, step);
             run_model(&mut model, step);
         }
         prop_assert_eq!(look(&disk), shown(&model));
@@ -162,9 +188,7 @@ proptest! {
         seed: u64,
     ) {
         let disk = ran(profile, &steps);
-        let mount = disk.mount();
-        (0..3).for_each(|name| run(&mount, &Step::SyncFile(name)));
-        mount.sync_dir("/").unwrap();
+        sync_all(&disk);
         let before = look(&disk);
         disk.power_loss(&mut Choices::seeded(seed));
         prop_assert_eq!(look(&disk), before);
@@ -186,7 +210,7 @@ proptest! {
     #[test]
     fn a_process_crash_changes_no_later_outcome(
         profile in profile(),
-        steps in vec(step(700, 12), 0..30),
+        steps in vec(shaky_step(&SyncFailure::ALL), 0..30),
         seed: u64,
     ) {
         let disk = ran(profile, &steps);
@@ -205,12 +229,104 @@ proptest! {
     }
 
     #[test]
-    fn ext4_states_are_posix_states(steps in vec(step(512, 3), 0..9)) {
-        let [posix, ext4] = [Profile::Posix, Profile::Ext4Ordered].map(|profile| ran(profile, &steps));
-        if let (Some(posix), Some(ext4)) = (outcomes(&posix), outcomes(&ext4)) {
-            let extra: Vec<_> = ext4.difference(&posix).collect();
-            prop_assert!(extra.is_empty(), "only ext4 has {:?}", extra);
+    fn the_states_of_every_profile_are_posix_states(steps in vec(step(512, 3), 0..9)) {
+        let states = Profile::ALL.map(|profile| outcomes(&ran(profile, &steps)));
+        let [Some(posix), others @ ..] = &states else { return Ok(()) };
+        for (profile, states) in Profile::ALL[1..].iter().zip(others) {
+            let states = states.as_ref().expect("fewer states than posix has take fewer crashes");
+            let extra: Vec<_> = states.difference(posix).collect();
+            prop_assert!(extra.is_empty(), "only {} has {:?}", profile, extra);
         }
+    }
+
+    #[test]
+    fn so_they_are_where_pages_do_not_tear(steps in vec(step(2048, 3), 0..9)) {
+        let states = [Profile::Posix, Profile::Xfs, Profile::Btrfs].map(|profile| {
+            let disk = ran(profile, &steps);
+            disk.set_tearing(Tearing::PagesWhole);
+            outcomes(&disk)
+        });
+        let [Some(posix), Some(xfs), Some(btrfs)] = states else { return Ok(()) };
+        prop_assert!(xfs.is_subset(&posix), "only xfs has {:?}", xfs.difference(&posix));
+        prop_assert!(btrfs.is_subset(&posix), "only btrfs has {:?}", btrfs.difference(&posix));
+    }
+
+    #[test]
+    fn a_fork_behaves_as_the_original(
+        profile in profile(),
+        before in vec(shaky_step(&SyncFailure::ALL), 0..30),
+        after in vec(shaky_step(&SyncFailure::ALL), 0..20),
+        seed: u64,
+    ) {
+        let disk = ran(profile, &before);
+        let fork = disk.fork();
+        let ends = [&disk, &fork].map(|disk| {
+            after.iter().for_each(|step| run(disk, step));
+            let (seen, lost, snapshot) = (look(disk), disk.has_lost_data(), disk.snapshot());
+            disk.power_loss(&mut Choices::seeded(seed));
+            (seen, lost, snapshot, look(disk), disk.trace().hash())
+        });
+        prop_assert!(ends[0] == ends[1]);
+        prop_assert_eq!(ends[0].2.digest(), ends[1].2.digest());
+    }
+
+    #[test]
+    fn reads_go_on_to_see_what_a_failed_sync_lost(
+        profile in profile(),
+        steps in vec(
+            shaky_step(&[SyncFailure::LostButClean, SyncFailure::ReportedLate, SyncFailure::Persisted]),
+            0..40,
+        ),
+    ) {
+        let disk = ran(profile, &steps);
+        let mut model = Files::new();
+        steps.iter().for_each(|step| run_model(&mut model, step));
+        prop_assert_eq!(look(&disk), shown(&model));
+        disk.process_crash();
+        prop_assert_eq!(look(&disk), shown(&model));
+    }
+
+    /// Files are created and written, and then no sync is honest: after a power loss the disk is where it was
+    /// after the last honest one, whatever retries said.
+    #[test]
+    fn a_power_loss_after_lost_syncs_gives_what_was_durable_before(
+        profile in profile(),
+        honest in vec(step(700, 12), 0..20),
+        then in vec((0..3u8, 0..12u64, 1..=255u8), 1..20),
+        how in prop::sample::select(&[
+            SyncFailure::LostButClean,
+            SyncFailure::ReportedLate,
+            SyncFailure::LostAndReverted,
+        ]),
+        seed: u64,
+    ) {
+        let disk = ran(profile, &honest);
+        sync_all(&disk);
+        // What is pending still is data of files that have no name any more.
+        let (durable, pending) = (look(&disk), disk.pending_len());
+        for (name, offset, fill) in then {
+            run(&disk, &Step::Create(name));
+            run(&disk, &Step::Write { name, offset: offset * 700, len: 700, fill });
+        }
+        let seen = look(&disk);
+        (0..4).for_each(|_| run(&disk, &Step::FailSync(how)));
+        // Each file there is and the directory fail once, then none does.
+        (0..3).for_each(|name| run(&disk, &Step::SyncFile(name)));
+        disk.mount().sync_dir("/").ok();
+        disk.disarm();
+        prop_assert_eq!(disk.pending_len(), pending);
+        if how == SyncFailure::LostAndReverted {
+            let now = look(&disk);
+            prop_assert!(durable.iter().all(|(name, bytes)| now[name] == *bytes));
+        } else {
+            prop_assert_eq!(look(&disk), seen);
+        }
+        prop_assert!(disk.has_lost_data() || look(&disk) == durable);
+        sync_all(&disk);
+        sync_all(&disk);
+        disk.power_loss(&mut Choices::seeded(seed));
+        prop_assert_eq!(look(&disk), durable);
+        prop_assert!(!disk.has_lost_data());
     }
 
     #[test]

@@ -71,13 +71,19 @@ enum Command {
     Teeth(TeethArgs),
 }
 
+/// Lists the profiles there are, so that the help cannot fall behind.
+fn profile_help() -> String {
+    let names = Profile::ALL.map(Profile::name).join(", ");
+    format!("How adversarial the disk is: {names} [default: {}]", Profile::default())
+}
+
 #[derive(Debug, Args)]
 struct SetupArgs {
     /// Who is put to the test: hardened, as-merged, or a name that `teeth` prints [default: hardened]
     #[arg(long, value_name = "NAME")]
     subject: Option<Subject>,
-    /// How adversarial the disk is: posix, ext4-ordered [default: posix]
-    #[arg(long, value_name = "NAME")]
+    /// How adversarial the disk is
+    #[arg(long, value_name = "NAME", help = profile_help())]
     profile: Option<Profile>,
     /// Make the disk lie: skip-file-sync, skip-dir-sync, rename-not-atomic
     #[arg(long, value_name = "NAME")]

@@ -15,9 +15,21 @@
 //! offset, program order) and not in that of arrival, because a database may write its pages in the order of
 //! a hash map. What was kept is carried out in program order.
 //!
-//! [`Profile::Ext4Ordered`] takes states away. Names survive as a prefix of the program. Data that was
-//! appended survives as a prefix too, and the length ends with it; a dropped change of length ends it as
-//! well. A surviving rename over an existing name brings with it whatever had been done to the renamed file.
+//! All that is [`Profile::Posix`]; the other profiles take states away:
+//!
+//! - Names survive as a prefix of those pending, under [`Profile::Ext4Ordered`], [`Profile::Xfs`] and
+//!   [`Profile::Btrfs`]. (What is pending differs too, since their syncs make more names durable: `sync.rs`.)
+//! - Under the same three, what a write appends survives as a prefix, and the length that the file owes to the
+//!   write ends with it.
+//! - Under `ext4-ordered` the lengths of a file survive in order: a lost append or a dropped change of length
+//!   ends its growth. Under `xfs` and `btrfs` writes are independent of each other, so that a later append may
+//!   survive an earlier one, with zeros in between; under `btrfs` one that survives may also bring the length
+//!   of those that did not, with zeros in place of their data.
+//! - Under `ext4-ordered` alone, a surviving rename over an existing name brings with it whatever had been
+//!   done to the renamed file.
+//!
+//! A sync that failed and lost what was pending leaves nothing of it to decide on here: only what is durable
+//! or pending can survive, whatever reads have seen since.
 //!
 //! Not modelled: sectors that tear inside, bits that rot, writes that land elsewhere, and data that returns
 //! from a block once freed, except as "stale" bytes under [`Tearing::Garbled`].
@@ -39,13 +51,16 @@ const SET_LEN: Site = Site::new("disk.fate.set_len");
 const WRITE: Site = Site::new("disk.fate.write");
 const TORN_SECTOR: Site = Site::new("disk.fate.sector");
 const LENGTH: Site = Site::new("disk.fate.length");
+const HOLE: Site = Site::new("disk.fate.hole");
 const GARBAGE: Site = Site::new("disk.fate.garbage");
 
 /// What can become of the parts of one write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Tearing {
     /// Writes of [`WHOLE_FROM`] bytes or more are kept or dropped whole, smaller ones tear at sectors. A subset
-    /// of the states of the next, for enumerations in which the tears of database pages are too many.
+    /// of the states of the next, for enumerations in which the tears of database pages are too many. Under
+    /// [`Profile::Ext4Ordered`] a write over the end of a file counts as two, what it overwrites and what it
+    /// appends, so that its states there are a subset of those of `posix` with the next setting only.
     PagesWhole,
     /// Every write tears at sectors, each of which is old or new.
     #[default]
@@ -116,8 +131,11 @@ pub(crate) fn crash(
     for ops in data.chunk_by_mut(|one, other| one.inode == other.inode) {
         match tree.file_mut(ops[0].inode) {
             Some(image) => {
-                let forced =
-                    if profile == Profile::Posix { 0 } else { forced_before(ops[0].inode, pending, &fates) };
+                let forced = if profile.rename_brings_data() {
+                    forced_before(ops[0].inode, pending, &fates)
+                } else {
+                    0
+                };
                 note_known_lengths(image.len(), ops, pending, profile);
                 draw_data(ops, forced, pending, profile, tearing, choices);
                 apply_data(image, ops, pending, profile, &mut fates);
@@ -130,16 +148,13 @@ pub(crate) fn crash(
 
 fn decide_names(pending: &[Pending], profile: Profile, choices: &mut Choices, fates: &mut [Fate]) {
     let names = || (0..pending.len()).filter(|at| pending[*at].dir().is_some());
-    match profile {
-        Profile::Posix => {
-            for at in names() {
-                fates[at] = kept_or_dropped(choices.draw(NAME, 2));
-            }
-        }
-        Profile::Ext4Ordered => {
-            let count = names().count() as u64;
-            let lost = choices.draw(JOURNAL, count + 1) as usize;
-            names().skip(count as usize - lost).for_each(|at| fates[at] = Fate::Dropped);
+    if profile.names_in_order() {
+        let count = names().count() as u64;
+        let lost = choices.draw(JOURNAL, count + 1) as usize;
+        names().skip(count as usize - lost).for_each(|at| fates[at] = Fate::Dropped);
+    } else {
+        for at in names() {
+            fates[at] = kept_or_dropped(choices.draw(NAME, 2));
         }
     }
 }
@@ -165,13 +180,16 @@ struct DataOp {
 struct Plan {
     /// What became of the bytes that this write put over others, and under `posix` of those that it appended.
     data: Data,
-    /// Where those bytes end, and data begins that is new as far as `reach` goes. Only ext4 has such data.
+    /// Where those bytes end, and data begins that is new as far as `reach` goes. Under `posix` there is no such
+    /// data.
     fresh_from: u64,
     /// The length that the file owes to this write, 0 if none.
     reach: u64,
+    /// The length that it owes to it beyond its data, which zeros fill; 0 if none. Only under Btrfs.
+    zeros_to: u64,
     /// Whether the write had to extend the file.
     extends: bool,
-    /// Under ext4, whether part of the appended data was lost, which ends what the file can grow by.
+    /// Whether part of the appended data was lost, which under ext4 ends what the file can grow by.
     cut: bool,
 }
 
@@ -214,17 +232,17 @@ pub(crate) fn forced_before(file: InodeId, pending: &[Pending], fates: &[Fate]) 
 /// Notes for each operation, given in program order, the length that the file is known to have had before it:
 /// a write beyond that has to extend the file.
 ///
-/// Under `posix` this is the least that it can have been, whatever became of earlier operations; under ext4,
-/// where lengths survive in order, what it was when the program ran. Neither depends on other fates, so that
-/// the bounds of the draws do not either.
+/// Under ext4, where lengths survive in order, this is what it was when the program ran; else the least that
+/// it can have been, whatever became of earlier operations. Neither depends on other fates, so that the bounds
+/// of the draws do not either.
 fn note_known_lengths(durable: u64, ops: &mut [DataOp], pending: &[Pending], profile: Profile) {
     let mut length = durable;
     for op in ops {
         op.known = length;
-        length = match (&pending[op.at], profile) {
-            (Pending::SetLen { len, .. }, Profile::Posix) => length.min(*len),
-            (Pending::SetLen { len, .. }, Profile::Ext4Ordered) => *len,
-            (Pending::Write { data, .. }, Profile::Ext4Ordered) => length.max(op.offset + data.len() as u64),
+        length = match (&pending[op.at], profile.lengths_in_order()) {
+            (Pending::SetLen { len, .. }, false) => length.min(*len),
+            (Pending::SetLen { len, .. }, true) => *len,
+            (Pending::Write { data, .. }, true) => length.max(op.offset + data.len() as u64),
             _ => length,
         };
     }
@@ -248,6 +266,14 @@ fn draw_data(
             _ => Plan { data: Data::Old, ..Plan::default() },
         };
     }
+    // A surviving append leaves the length that the file had in memory, where the profile says so.
+    if profile.length_from_memory() && ops.iter().any(|op| op.plan.extends && op.plan.reach > 0) {
+        for op in ops.iter_mut().filter(|op| op.plan.cut) {
+            if let (Pending::Write { data, .. }, 1) = (&pending[op.at], choices.draw(HOLE, 2)) {
+                op.plan.zeros_to = op.offset + data.len() as u64;
+            }
+        }
+    }
     ops.sort_unstable_by_key(|op| op.at);
 }
 
@@ -259,16 +285,22 @@ impl Plan {
 
 fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices: &mut Choices) -> Plan {
     let (offset, end, known) = (op.offset, op.offset + len, op.known);
-    let fresh_from = match profile {
-        Profile::Ext4Ordered if known <= offset => offset,
+    let (extends, whole) = (end > known, tearing == Tearing::PagesWhole && len >= WHOLE_FROM);
+    if whole && profile.pages_whole_at_the_end() {
+        return match choices.draw(WRITE, 2) {
+            0 => Plan::whole(end),
+            _ => Plan { data: Data::Old, fresh_from: end, extends, cut: extends, ..Plan::default() },
+        };
+    }
+    let fresh_from = match profile.length_after_data() {
+        true if known <= offset => offset,
         // The sector in which the file ended is overwritten, and is one sector all the same.
-        Profile::Ext4Ordered => known.next_multiple_of(SECTOR).min(end),
-        Profile::Posix => end,
+        true => known.next_multiple_of(SECTOR).min(end),
+        false => end,
     };
     let data = draw_sectors(offset, fresh_from, known, tearing, choices);
-    let mut plan = Plan { data, fresh_from, extends: end > known, ..Plan::default() };
+    let mut plan = Plan { data, fresh_from, extends, ..Plan::default() };
     if plan.extends {
-        let whole = tearing == Tearing::PagesWhole && len >= WHOLE_FROM;
         plan.reach = draw_reach(offset, end, known, profile, whole, &plan, choices);
         plan.cut = plan.reach < end;
     }
@@ -288,28 +320,26 @@ fn draw_reach(
 ) -> u64 {
     let first = known.max(offset) / SECTOR;
     let inner = if whole { 0 } else { (end - 1) / SECTOR - first };
-    match profile {
-        Profile::Posix => match choices.draw(LENGTH, inner + 2) {
+    if !profile.length_after_data() {
+        return match choices.draw(LENGTH, inner + 2) {
             0 => end,
             1 => 0,
             more => (first + more - 1) * SECTOR,
-        },
-        Profile::Ext4Ordered => {
-            // Where the sector in which the file ended was lost, nothing after it can have survived.
-            let last_overwritten_is_new = match &plan.data {
-                Data::New => true,
-                Data::Old => false,
-                Data::Torn(sectors) => sectors.last() == Some(&Sector::New),
-            };
-            if known > offset && !known.is_multiple_of(SECTOR) && !last_overwritten_is_new {
-                return 0;
-            }
-            match choices.draw(LENGTH, inner + 2) {
-                0 => end,
-                lost if lost <= inner => (first + inner + 1 - lost) * SECTOR,
-                _ => 0,
-            }
-        }
+        };
+    }
+    // Where the sector in which the file ended was lost, nothing after it can have survived.
+    let last_overwritten_is_new = match &plan.data {
+        Data::New => true,
+        Data::Old => false,
+        Data::Torn(sectors) => sectors.last() == Some(&Sector::New),
+    };
+    if known > offset && !known.is_multiple_of(SECTOR) && !last_overwritten_is_new {
+        return 0;
+    }
+    match choices.draw(LENGTH, inner + 2) {
+        0 => end,
+        lost if lost <= inner => (first + inner + 1 - lost) * SECTOR,
+        _ => 0,
     }
 }
 
@@ -374,7 +404,7 @@ fn apply_data(
                 }
                 Pending::Write { .. } => {
                     op.plan.reach = if growth_ended { 0 } else { op.plan.reach };
-                    image.set_len(image.len().max(op.plan.reach));
+                    image.set_len(image.len().max(op.plan.length()));
                     !op.plan.cut
                 }
                 _ => {
@@ -382,7 +412,7 @@ fn apply_data(
                     false
                 }
             };
-            growth_ended |= !survives && profile == Profile::Ext4Ordered;
+            growth_ended |= !survives && profile.lengths_in_order();
         }
         for op in segment {
             if let Pending::Write { offset, data, .. } = &pending[op.at] {
@@ -430,16 +460,26 @@ fn garbage(pattern: u64, len: usize) -> Vec<u8> {
 }
 
 impl Plan {
+    /// The length that the file owes to this write, with data or without.
+    fn length(&self) -> u64 {
+        self.reach.max(self.zeros_to)
+    }
+
     fn fate(&self, offset: u64, end: u64) -> Fate {
-        let reach = self.reach;
-        let length_kept = !self.extends || reach == end;
+        let reach = self.length();
+        let length_kept = !self.extends || self.reach == end;
         match &self.data {
             Data::New if length_kept => return Fate::Kept,
             Data::New if self.fresh_from == offset && reach == 0 => return Fate::Dropped,
             Data::Old if reach == 0 => return Fate::Dropped,
             _ => {}
         }
+        let in_hole = |nth: u64| {
+            let at = (offset / SECTOR + nth) * SECTOR;
+            at >= self.fresh_from.max(self.reach) && at < self.zeros_to
+        };
         let is_new = |nth: u64| match &self.data {
+            _ if in_hole(nth) => false,
             Data::New => true,
             Data::Old => (offset / SECTOR + nth) * SECTOR >= self.fresh_from,
             Data::Torn(sectors) => sectors.get(nth as usize).is_none_or(|sector| *sector == Sector::New),

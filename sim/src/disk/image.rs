@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-/// Bytes per page. Only a unit of sharing: what tears in a crash is the sector (see `crash.rs`).
-const PAGE: usize = 4096;
+/// Bytes per page: the unit of sharing, and of what a failed sync marks clean and a write dirties again. What
+/// tears in a crash is the sector (see `crash.rs`).
+pub(crate) const PAGE: usize = 4096;
 
 /// Always [`PAGE`] bytes. Not an array, so that a write of a whole page can share what is pending of it.
 type Page = Option<Arc<[u8]>>;

@@ -11,6 +11,7 @@ mod profile;
 mod report;
 mod snapshot;
 mod state;
+mod sync;
 mod tree;
 
 use std::{
@@ -27,7 +28,7 @@ use self::{
 };
 pub use self::{
     crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
-    fault::{Errno, Fault},
+    fault::{Errno, Fault, SyncFailure},
     mount::{File, Mount},
     needles::{Leak, Needles},
     op::{InodeId, OpInfo, OpKind, Pending},
@@ -156,30 +157,46 @@ impl Disk {
         lock(&self.shared).plan.last_fault.take()
     }
 
-    /// Whether a sync met an armed error in this life.
+    /// Whether a program was told in this life that a sync failed: by that sync, or late, by the next one or
+    /// by a close. What it was not told yet does not count: see [`Disk::has_lost_data`].
     pub fn sync_failed(&self) -> bool {
         lock(&self.shared).plan.sync_failed
+    }
+
+    /// Whether reads see something that is neither durable nor pending, since a failed sync has lost it, in a
+    /// file or directory that still has a name. True at once, whether or not the program was told; process
+    /// crashes do not change it, a power loss does.
+    pub fn has_lost_data(&self) -> bool {
+        lock(&self.shared).has_lost_data()
     }
 }
 
 /// The endings of a life. Both invalidate every mount and clear the dead flag, armed faults and what is known
 /// of past ones.
 impl Disk {
-    /// The process dies, the page cache lives on: pending operations stay, and reads go on to see them.
+    /// The process dies, the page cache lives on: pending operations stay, and reads go on to see them, as
+    /// they do what a failed sync has lost.
     pub fn process_crash(&self) {
         let mut state = lock(&self.shared);
         let state = &mut *state;
         state.life += 1;
         state.plan = FaultPlan::default();
         // Nobody has a file open any more, so what no name can lead to again is gone.
-        let live = live_inodes(&state.durable, &state.pending);
+        let mut live = live_inodes(&state.durable, &state.pending);
+        if !state.ahead.is_empty() {
+            // Names that were lost on disk are still looked up.
+            state.view.reach(&mut live);
+        }
+        state.ahead.retain(|inode| live.contains(inode));
+        state.late.retain(|inode| live.contains(inode));
         state.durable.retain(&live);
         state.view.retain(&live);
         state.pending.retain(|op| op.data_of().is_none_or(|file| live.contains(&file)));
         state.trace.record("process_crash", [state.pending.len() as u64, 0, 0], String::new);
     }
 
-    /// The power fails: each pending operation is given its fate, and what survives is durable.
+    /// The power fails: each pending operation is given its fate, and what survives is durable. What a failed
+    /// sync has lost is gone.
     ///
     /// Inodes are renumbered by a walk over the names, so that what the disk does next depends on its content
     /// only.
@@ -193,6 +210,8 @@ impl Disk {
         state.life += 1;
         let plan = std::mem::take(&mut state.plan);
         state.durable = survivor.tree.clone();
+        state.ahead.clear();
+        state.late.clear();
         let report = CrashReport {
             died_at: plan.died_at,
             pending: std::mem::take(&mut state.pending),
@@ -249,8 +268,7 @@ impl Disk {
 
     /// The content that matters to crashes, for comparison.
     pub fn snapshot(&self) -> Snapshot {
-        let state = lock(&self.shared);
-        Snapshot::new(&state.durable, &state.pending)
+        Snapshot::new(&lock(&self.shared))
     }
 
     /// Watches for bytes that must not reach this disk, in everything written and every name given from now

@@ -72,8 +72,8 @@ impl Mount {
     /// name.
     ///
     /// # Errors
-    /// ENOENT if it is not there, ENOTDIR if it is a file. If an armed EIO hits it, what was pending stays
-    /// pending.
+    /// ENOENT if it is not there, ENOTDIR if it is a file. If an armed error hits it, what was pending stays
+    /// pending; what else a failed sync can leave behind is in [`crate::SyncFailure`].
     pub fn sync_dir(&self, path: &str) -> io::Result<()> {
         lock(&self.shared).sync_dir(self.life, path)
     }
@@ -118,8 +118,8 @@ impl File {
         lock(&self.mount.shared).file_len(self.mount.life, &self.file)
     }
 
-    /// Reads from `offset` on; gives how many bytes there were, fewer than asked for only at the end of the
-    /// file.
+    /// Reads from `offset` on; gives how many bytes that were, fewer than asked for only at the end of the
+    /// file, or if [`crate::Fault::ShortAtCall`] hits it.
     ///
     /// # Errors
     /// Only those of [`Mount`].
@@ -127,8 +127,8 @@ impl File {
         lock(&self.mount.shared).read(self.mount.life, &self.file, offset, buffer)
     }
 
-    /// Writes all of `data` at `offset`, extending the file if needed; a gap reads as zeros. Gives the length
-    /// of `data`: short writes are not modelled.
+    /// Writes `data` at `offset`, extending the file if needed; a gap reads as zeros. Gives how many bytes
+    /// were written, which is all of them, unless [`crate::Fault::ShortAtCall`] hits it.
     ///
     /// # Errors
     /// EFBIG if the file would be longer than one GiB.
@@ -148,7 +148,8 @@ impl File {
     /// says so.
     ///
     /// # Errors
-    /// If an armed EIO hits it, what was pending stays pending.
+    /// If an armed error hits it, what was pending stays pending; what else a failed sync can leave behind is
+    /// in [`crate::SyncFailure`]. EIO also if an earlier sync failed and says so late.
     pub fn sync(&self) -> io::Result<()> {
         lock(&self.mount.shared).sync_file(self.mount.life, &self.file)
     }
@@ -156,7 +157,7 @@ impl File {
     /// Closes it. Dropping it closes it too, and tells nobody whether that failed.
     ///
     /// # Errors
-    /// Only those of [`Mount`]; the file is closed all the same.
+    /// Those of [`Mount`], and EIO if an earlier sync failed and says so late; the file is closed all the same.
     pub fn close(self) -> io::Result<()> {
         lock(&self.mount.shared).close(self.mount.life, &self.file)
     }

@@ -95,6 +95,12 @@ pub struct OpInfo {
     pub path: String,
 }
 
+impl OpInfo {
+    pub(crate) fn new(kind: OpKind, path: &str) -> Self {
+        Self { kind, path: path.to_owned() }
+    }
+}
+
 impl fmt::Display for OpInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.path)
@@ -184,6 +190,28 @@ impl Pending {
         match self {
             Self::Write { inode, .. } | Self::SetLen { inode, .. } => Some(*inode),
             _ => None,
+        }
+    }
+
+    /// The inode whose content this changes: a directory or a file.
+    pub(crate) fn target(&self) -> InodeId {
+        match self {
+            Self::Link { dir, .. }
+            | Self::Unlink { dir, .. }
+            | Self::Rename { dir, .. }
+            | Self::Detach { dir, .. } => *dir,
+            Self::Write { inode, .. } | Self::SetLen { inode, .. } => *inode,
+        }
+    }
+
+    /// The inode that names are given to or taken from, and those names; `None` if this is about data.
+    pub(crate) fn naming(&self) -> Option<(InodeId, [&str; 2])> {
+        match self {
+            Self::Link { name, inode, .. } | Self::Unlink { name, inode, .. } => Some((*inode, [name, name])),
+            Self::Rename { from, to, inode, .. } | Self::Detach { from, to, inode, .. } => {
+                Some((*inode, [from, to]))
+            }
+            Self::Write { .. } | Self::SetLen { .. } => None,
         }
     }
 

@@ -1,13 +1,17 @@
 //! The content of a disk, for comparison.
 
+use std::collections::BTreeSet;
+
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     op::{InodeId, Pending},
+    state::State,
     tree::{Node, ROOT, Tree},
 };
 
-/// What a disk holds that a crash, now or later, could show: the durable side and what is pending.
+/// What a disk holds that a crash, now or later, could show: the durable side, what is pending, and what reads
+/// see although a failed sync has lost it, since a later life may build on that.
 ///
 /// Two snapshots are equal if these have equal content, whatever happened before: inodes are numbered by a
 /// walk over the names, and files that no name can lead to any more are left out. Shared pages make comparing
@@ -16,22 +20,43 @@ use super::{
 pub struct Snapshot {
     durable: Tree,
     pending: Vec<Pending>,
+    /// The view, if it differs from the two above, and the inodes in which it does.
+    ahead: Option<(Tree, Vec<InodeId>)>,
+    /// Inodes of which a sync failed and nobody has been told yet.
+    late: Vec<InodeId>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(durable: &Tree, pending: &[Pending]) -> Self {
-        let order = live_inodes(durable, pending);
-        let mut durable = durable.clone();
-        durable.renumber(&order);
-        let mut pending: Vec<Pending> =
-            pending.iter().filter(|op| op.data_of().is_none_or(|id| order.contains(&id))).cloned().collect();
+    pub(super) fn new(state: &State) -> Self {
+        let mut order = live_inodes(&state.durable, &state.pending);
+        if !state.ahead.is_empty() {
+            state.view.reach(&mut order);
+        }
+        let renumbered = |tree: &Tree| {
+            let mut tree = tree.clone();
+            tree.renumber(&order);
+            tree
+        };
+        let numbers = |inodes: &BTreeSet<InodeId>| -> Vec<InodeId> {
+            let live = order.iter().zip(0..).filter(|(inode, _)| inodes.contains(inode));
+            live.map(|(_, at)| InodeId(at)).collect()
+        };
+        let (durable, late) = (renumbered(&state.durable), numbers(&state.late));
+        let ahead = numbers(&state.ahead);
+        let ahead = (!ahead.is_empty()).then(|| (renumbered(&state.view), ahead));
+        let mut pending: Vec<Pending> = state
+            .pending
+            .iter()
+            .filter(|op| op.data_of().is_none_or(|id| order.contains(&id)))
+            .cloned()
+            .collect();
         for id in pending.iter_mut().flat_map(Pending::inodes_mut).flatten() {
             // Only what a rename replaced can be missing here, and then nothing depends on which inode that
             // was.
             let at = order.iter().position(|live| live == id).unwrap_or(order.len());
             *id = InodeId(at as u64);
         }
-        Self { durable, pending }
+        Self { durable, pending, ahead, late }
     }
 
     /// A 128-bit XXH3 hash of the content, the same for equal snapshots. It covers file bytes, which a
@@ -39,20 +64,17 @@ impl Snapshot {
     /// trace.
     pub fn digest(&self) -> u128 {
         let mut hasher = Xxh3::new();
-        for (id, node) in self.durable.iter() {
-            hasher.update(&id.0.to_le_bytes());
-            match node {
-                Node::File(image) => image.feed(|bytes| hasher.update(bytes)),
-                Node::Dir(entries) => {
-                    hasher.update(&u64::MAX.to_le_bytes());
-                    for (name, child) in entries.iter() {
-                        feed_bytes(&mut hasher, name.as_bytes());
-                        hasher.update(&child.0.to_le_bytes());
-                    }
-                }
-            }
-        }
+        feed_tree(&mut hasher, &self.durable);
         self.pending.iter().for_each(|op| feed_op(&mut hasher, op));
+        if let Some((view, ahead)) = &self.ahead {
+            hasher.update(b"ahead");
+            feed_tree(&mut hasher, view);
+            ahead.iter().for_each(|id| hasher.update(&id.0.to_le_bytes()));
+        }
+        for id in &self.late {
+            hasher.update(b"late");
+            hasher.update(&id.0.to_le_bytes());
+        }
         hasher.digest128()
     }
 
@@ -76,6 +98,22 @@ pub(crate) fn live_inodes(durable: &Tree, pending: &[Pending]) -> Vec<InodeId> {
         }
     }
     found
+}
+
+fn feed_tree(hasher: &mut Xxh3, tree: &Tree) {
+    for (id, node) in tree.iter() {
+        hasher.update(&id.0.to_le_bytes());
+        match node {
+            Node::File(image) => image.feed(|bytes| hasher.update(bytes)),
+            Node::Dir(entries) => {
+                hasher.update(&u64::MAX.to_le_bytes());
+                for (name, child) in entries.iter() {
+                    feed_bytes(hasher, name.as_bytes());
+                    hasher.update(&child.0.to_le_bytes());
+                }
+            }
+        }
+    }
 }
 
 fn feed_bytes(hasher: &mut Xxh3, bytes: &[u8]) {

@@ -1,12 +1,12 @@
 //! The disk proper: durable side, view, pending operations, and what each call does to them.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Checkpoint, Disk,
-    crash::{Fate, Tearing, forced_before},
+    crash::Tearing,
     errno::{EEXIST, EFBIG, EINVAL, EIO, EISDIR, ENOENT, ENOTDIR, EXDEV, FILE_LEN_MAX, error},
     fault::FaultPlan,
     image::Image,
@@ -25,8 +25,13 @@ pub(super) struct State {
     pub(super) tearing: Tearing,
     /// What surely survives.
     pub(super) durable: Tree,
-    /// What reads see: the durable side with all that is pending done to it, kept so that reads are quick.
+    /// What reads see: the durable side with all that is pending done to it, kept so that reads are quick,
+    /// except for the inodes in `ahead`.
     pub(super) view: Tree,
+    /// Inodes of which the view holds something that is neither durable nor pending: a failed sync lost it.
+    pub(super) ahead: BTreeSet<InodeId>,
+    /// Inodes of which a sync failed and nobody has been told yet.
+    pub(super) late: BTreeSet<InodeId>,
     /// Done, not yet durable, in program order.
     pub(super) pending: Vec<Pending>,
     pub(super) next_inode: u64,
@@ -53,7 +58,7 @@ impl Clone for Film {
 }
 
 /// What a call says about itself before it is performed.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     kind: OpKind,
     path: &'a str,
     /// For the trace.
@@ -62,12 +67,12 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn on_path(kind: OpKind, path: &'a str) -> Self {
+    pub(super) fn on_path(kind: OpKind, path: &'a str) -> Self {
         let numbers = [xxh3_64(path.as_bytes()), 0, 0];
         Self { kind, path, numbers, consumes_space: matches!(kind, OpKind::Create | OpKind::Mkdir) }
     }
 
-    fn on_file(kind: OpKind, file: &'a OpenFile, offset: u64, len: u64) -> Self {
+    pub(super) fn on_file(kind: OpKind, file: &'a OpenFile, offset: u64, len: u64) -> Self {
         let consumes_space = kind == OpKind::Write;
         Self { kind, path: &file.path, numbers: [file.inode.0, offset, len], consumes_space }
     }
@@ -88,6 +93,8 @@ impl State {
             tearing: Tearing::default(),
             durable: Tree::new(),
             view: Tree::new(),
+            ahead: BTreeSet::new(),
+            late: BTreeSet::new(),
             pending: Vec::new(),
             next_inode: ROOT.0 + 1,
             life: 0,
@@ -102,12 +109,12 @@ impl State {
         }
     }
 
-    /// Counts the call, or refuses it because its life has ended or a fault hits it.
-    fn begin(&mut self, life: u64, call: Call<'_>) -> io::Result<()> {
+    /// Counts the call and gives its number, or refuses it because its life has ended or a fault hits it.
+    pub(super) fn begin(&mut self, life: u64, call: Call<'_>) -> io::Result<u64> {
         if life != self.life || self.plan.dead {
             return Err(error(EIO));
         }
-        let info = || OpInfo { kind: call.kind, path: call.path.to_owned() };
+        let info = || OpInfo::new(call.kind, call.path);
         let name_call = call.kind.concerns_names().then_some(self.name_calls);
         if call.kind.mutates() && self.plan.dies_at(self.mutations, name_call) {
             self.plan.dead = true;
@@ -130,13 +137,13 @@ impl State {
                 _ => call.path.to_owned(),
             });
         }
-        if let Some(errno) = self.plan.take_error(number, call.consumes_space) {
+        if let Some(errno) = self.plan.take_error(number, call.kind, call.consumes_space) {
             self.plan.note(info(), errno);
             let numbers = [errno.number() as u64, number, 0];
             self.trace.record("fault", numbers, || format!("{errno:?} at {}", info()));
             return Err(error(errno.number()));
         }
-        Ok(())
+        Ok(number)
     }
 
     /// Keeps a copy of the disk as it is before this call.
@@ -150,7 +157,13 @@ impl State {
     /// Does an operation to the view and leaves it pending.
     fn perform(&mut self, op: Pending) {
         self.view.apply(&op);
+        self.leave_pending(op);
+    }
+
+    pub(super) fn leave_pending(&mut self, op: Pending) {
+        let target = op.target();
         self.pending.push(op);
+        self.settle(target);
     }
 
     fn new_inode(&mut self, node: Node) -> InodeId {
@@ -233,25 +246,6 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn sync_dir(&mut self, life: u64, path: &str) -> io::Result<()> {
-        self.begin(life, Call::on_path(OpKind::SyncDir, path))?;
-        let dir = self.resolve(path)?;
-        let entries = match self.view.get(dir) {
-            Some(Node::Dir(entries)) => entries.clone(),
-            _ => return Err(error(ENOTDIR)),
-        };
-        if self.lies.skip_dir_sync {
-            return Ok(());
-        }
-        self.commit_journal();
-        // All that was pending on this directory becomes durable, so the view of it is the durable side.
-        if let Some(node) = self.durable.get_mut(dir) {
-            *node = Node::Dir(entries);
-        }
-        self.pending.retain(|op| op.dir() != Some(dir));
-        Ok(())
-    }
-
     pub(super) fn list(&mut self, life: u64, path: &str) -> io::Result<Vec<String>> {
         self.begin(life, Call::on_path(OpKind::List, path))?;
         let entries = self.view.dir(self.resolve(path)?).ok_or_else(|| error(ENOTDIR))?;
@@ -279,8 +273,10 @@ impl State {
         offset: u64,
         buffer: &mut [u8],
     ) -> io::Result<usize> {
-        self.begin(life, Call::on_file(OpKind::Read, file, offset, buffer.len() as u64))?;
-        Ok(self.image(file)?.read(offset, buffer))
+        let number = self.begin(life, Call::on_file(OpKind::Read, file, offset, buffer.len() as u64))?;
+        let there = self.image(file)?.len().saturating_sub(offset).min(buffer.len() as u64);
+        let count = self.shorten(number, there as usize, || OpInfo::new(OpKind::Read, &file.path));
+        Ok(self.image(file)?.read(offset, &mut buffer[..count]))
     }
 
     pub(super) fn write(
@@ -291,15 +287,28 @@ impl State {
         data: &[u8],
     ) -> io::Result<usize> {
         let len = data.len() as u64;
-        self.begin(life, Call::on_file(OpKind::Write, file, offset, len))?;
+        let number = self.begin(life, Call::on_file(OpKind::Write, file, offset, len))?;
         if offset.checked_add(len).is_none_or(|end| end > FILE_LEN_MAX) {
             return Err(error(EFBIG));
         }
+        let count = self.shorten(number, data.len(), || OpInfo::new(OpKind::Write, &file.path));
+        let data = &data[..count];
         if !data.is_empty() {
-            self.perform(Pending::Write { inode: file.inode, offset, data: data.into() });
+            match self.ahead.contains(&file.inode) {
+                true => self.write_lost_pages_too(file.inode, offset, data.into()),
+                false => self.perform(Pending::Write { inode: file.inode, offset, data: data.into() }),
+            }
             self.watch_write(file, offset, data);
         }
-        Ok(data.len())
+        Ok(count)
+    }
+
+    /// How many of the bytes that it could handle a read or write does handle.
+    fn shorten(&mut self, number: u64, could: usize, info: impl FnOnce() -> OpInfo) -> usize {
+        let Some(count) = self.plan.take_short(number, could) else { return could };
+        let text = || format!("{}: {count} of {could} bytes", info());
+        self.trace.record("short", [count as u64, number, could as u64], text);
+        count
     }
 
     pub(super) fn set_len(&mut self, life: u64, file: &OpenFile, len: u64) -> io::Result<()> {
@@ -315,46 +324,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn sync_file(&mut self, life: u64, file: &OpenFile) -> io::Result<()> {
-        self.begin(life, Call::on_file(OpKind::SyncFile, file, 0, 0))?;
-        let image = self.image(file)?.clone();
-        if self.lies.skip_file_sync {
-            return Ok(());
-        }
-        self.commit_journal();
-        if let Some(durable) = self.durable.file_mut(file.inode) {
-            *durable = image;
-        }
-        self.pending.retain(|op| op.data_of() != Some(file.inode));
-        Ok(())
-    }
-
-    pub(super) fn close(&mut self, life: u64, file: &OpenFile) -> io::Result<()> {
-        self.begin(life, Call::on_file(OpKind::Close, file, 0, 0))
-    }
-
-    /// Under ext4 every sync commits the journal: all pending names become durable, and with a replacing
-    /// rename the data that it forces out.
-    fn commit_journal(&mut self) {
-        if self.profile != Profile::Ext4Ordered {
-            return;
-        }
-        let pending = std::mem::take(&mut self.pending);
-        let fates = vec![Fate::Kept; pending.len()];
-        let forced: Vec<usize> = pending
-            .iter()
-            .map(|op| op.data_of().map_or(usize::MAX, |file| forced_before(file, &pending, &fates)))
-            .collect();
-        for (at, (op, forced)) in pending.into_iter().zip(forced).enumerate() {
-            if at < forced {
-                self.durable.apply(&op);
-            } else {
-                self.pending.push(op);
-            }
-        }
-    }
-
-    fn image(&self, file: &OpenFile) -> io::Result<&Image> {
+    pub(super) fn image(&self, file: &OpenFile) -> io::Result<&Image> {
         // An inode outlives its names as long as the life that opened it.
         self.view.file(file.inode).ok_or_else(|| error(EIO))
     }

@@ -112,6 +112,13 @@ impl Tree {
         }
     }
 
+    /// What this inode holds once these operations on it have been carried out.
+    pub(crate) fn with<'a>(&self, id: InodeId, ops: impl Iterator<Item = &'a Pending>) -> Option<Node> {
+        let mut alone = Self { nodes: vec![(id, self.get(id)?.clone())] };
+        ops.filter(|op| op.target() == id).for_each(|op| alone.apply(op));
+        alone.nodes.pop().map(|(_, node)| node)
+    }
+
     fn link(&mut self, dir: InodeId, name: &Arc<str>, inode: InodeId) {
         if let Some(entries) = self.dir_mut(dir) {
             entries.insert(name.clone(), inode);
