@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sim::{Choices, CrashReport, Disk, Exhaustive, Tearing, WHOLE_FROM};
 
-use super::life::{Actor, Begun, Content, Known, Point, Stage};
+use super::life::{Actor, Begun, Content, Known, Point, Stage, Standing};
 use super::script::Script;
 use super::{Finding, Part, States, Terms};
 use crate::invariants::Violation;
@@ -113,6 +113,8 @@ pub(super) struct Closure {
     twins: BTreeMap<(StateId, bool), Station>,
     /// What each stretch led to.
     done: BTreeMap<(StateId, Action), Arc<BTreeSet<StateId>>>,
+    /// From where a node is known to converge, up to the end of the log.
+    converging: BTreeSet<Standing>,
     work: VecDeque<StateId>,
     origins: Vec<Origin>,
     states: States,
@@ -134,6 +136,7 @@ impl Closure {
             stations: BTreeMap::new(),
             twins: BTreeMap::new(),
             done: BTreeMap::new(),
+            converging: BTreeSet::new(),
             work: VecDeque::new(),
             origins: vec![Origin { parent: None, step: "an empty disk".to_owned(), depth: 0 }],
             states: States::default(),
@@ -170,6 +173,7 @@ impl Closure {
     /// The log has got one more entry: states that had come to its end can go on.
     pub(super) fn extend(&mut self, script: &Script) {
         let before = script.end() - 1;
+        self.converging.clear();
         for (content, id) in &self.contents {
             let id = StateId::Image(*id);
             if content.index() == before && self.stations.contains_key(&id) {
@@ -332,7 +336,7 @@ impl Closure {
             return segments;
         }
         segments.clear();
-        if let Action::Deliver(index) = action {
+        if let (Action::Deliver(index), false) = (action, self.keeps_index) {
             actor.redeliver_after(index - 1);
         }
         self.stretch(&mut actor, started, action, origin, &mut segments);
@@ -527,10 +531,18 @@ impl Closure {
     ) -> Option<Begun> {
         self.states.checked += 1;
         let mut actor = Actor::start(stage, disk.fork(), known, false);
+        let mut passed = Vec::new();
         if actor.lives() {
-            actor.catch_up();
+            actor.catch_up(|standing| {
+                let is_known = self.converging.contains(&standing);
+                passed.push(standing);
+                is_known
+            });
         }
         let violations = actor.violations();
+        if violations.is_empty() {
+            self.converging.extend(passed);
+        }
         let begun = actor.begun.take();
         actor.end();
         if !violations.is_empty() {

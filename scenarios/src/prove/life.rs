@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sim::{Disk, OpInfo};
 
 use super::script::Script;
-use crate::form::Form;
+use crate::form::{Form, KeyNumber};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects};
 use crate::invariants::{self, Violation};
 use crate::model::{State, Verdict, Writer};
@@ -64,6 +64,15 @@ impl Content {
     pub(super) fn index(&self) -> u64 {
         self.applied.unwrap_or(self.frontier)
     }
+}
+
+/// Everything that what comes next depends on, for a node that lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Standing {
+    /// Index of the entry delivered last.
+    at: u64,
+    content: Content,
+    memory: BTreeMap<u32, Option<KeyNumber>>,
 }
 
 /// Which of a subject's files there are.
@@ -276,12 +285,16 @@ impl<'s, 'a> Actor<'s, 'a> {
         true
     }
 
-    /// Delivers everything up to the end of the log, and looks at what came of it.
-    pub(super) fn catch_up(&mut self) {
+    /// Delivers up to the end of the log and looks at what came of it; or, after at least one entry, up to a standing
+    /// from which it is known what comes of it.
+    pub(super) fn catch_up(&mut self, mut is_known: impl FnMut(Standing) -> bool) {
         let end = self.stage.script.end();
         let stands = self.database == end;
         while self.database < end {
             if !self.deliver_next() {
+                return;
+            }
+            if self.database < end && self.standing().is_none_or(&mut is_known) {
                 return;
             }
         }
@@ -297,6 +310,13 @@ impl<'s, 'a> Actor<'s, 'a> {
         if let Some(look) = look {
             self.observe(Moment::CaughtUp, look, &Known::exactly(end, end, end));
         }
+    }
+
+    /// Where a live node stands.
+    fn standing(&mut self) -> Option<Standing> {
+        let look = self.look()?;
+        let content = Files::on(&self.disk).with(&look, self.known.frontier);
+        Some(Standing { at: self.database, content, memory: look.memory })
     }
 
     /// Delivers what the model refuses in the state that this life started on; `None` if it accepts it. `Some(false)`
