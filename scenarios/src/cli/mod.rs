@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use sim::{Lies, Profile};
 use tracing_subscriber::EnvFilter;
 
+use crate::prove::Errors;
 use crate::run::Range;
 use crate::subject::Subject;
 use crate::teeth::{WRONG, Wrong};
@@ -170,6 +171,10 @@ struct ProveArgs {
     all_logs: Option<u8>,
     #[command(flatten)]
     setup: SetupArgs,
+    /// Errors of the disk, one a life: none, fenced (a failed sync of the database ends the life in a power loss),
+    /// unfenced (without that rule, which breaks the database) [default: fenced, with --all-logs none]
+    #[arg(long, value_name = "NAME")]
+    errors: Option<Errors>,
     /// Threads [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     jobs: Option<u16>,
@@ -185,6 +190,12 @@ struct ProveArgs {
     /// Run again what this certificate says, and compare
     #[arg(long, value_name = "FILE")]
     verify: Option<std::path::PathBuf>,
+}
+
+impl ProveArgs {
+    fn errors(&self) -> Errors {
+        self.errors.unwrap_or(if self.all_logs.is_some() { Errors::None } else { Errors::Fenced })
+    }
 }
 
 #[derive(Debug, Args)]

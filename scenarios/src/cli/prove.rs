@@ -15,13 +15,14 @@ use super::report::rate;
 use super::sweep::shortened;
 use super::{Exit, Format, ProveArgs, complain, cores, now};
 use crate::form::Form;
-use crate::prove::{self, ASSUMES, Finding, Proof, States, Terms, script};
+use crate::prove::{self, Finding, Proof, States, Terms, script};
 
 #[derive(Debug, Serialize)]
 struct ProveReport {
     command: &'static str,
     subject: &'static str,
     profile: &'static str,
+    errors: &'static str,
     complete: bool,
     jobs: usize,
     seconds: f64,
@@ -37,7 +38,7 @@ struct ProofReport {
     logs: u64,
     distinct_logs: u64,
     complete: bool,
-    assumes: [&'static str; ASSUMES.len()],
+    assumes: Vec<&'static str>,
     states: States,
     recovery_depth_max: u64,
     digest: String,
@@ -62,6 +63,7 @@ struct FindingReport {
 struct Certificate {
     subject: String,
     profile: String,
+    errors: String,
     complete: bool,
     proofs: Vec<CertifiedProof>,
     violations: u64,
@@ -154,7 +156,15 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
         checked.fetch_add(states, Ordering::Relaxed);
         bar.inc(states);
     };
-    let terms = Terms { subject, profile, lies: args.setup.lies(), first_only: false, stop: &stop, progress: &progress };
+    let terms = Terms {
+        subject,
+        profile,
+        lies: args.setup.lies(),
+        errors: args.errors(),
+        first_only: false,
+        stop: &stop,
+        progress: &progress,
+    };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
     let timed = |prove: &dyn Fn() -> Proof| {
         let began = now();
@@ -190,6 +200,7 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
         command: "prove",
         subject: subject.name(),
         profile: profile.name(),
+        errors: args.errors().name(),
         complete: proofs.iter().all(|proof| proof.complete),
         jobs,
         seconds,
@@ -226,7 +237,8 @@ impl ProofReport {
             Some(length) => format!("--all-logs {length}"),
             None => format!("--log {}", proof.log),
         };
-        let reproduce = format!("cargo sim prove {which}{}", args.setup.options());
+        let errors = args.errors().name();
+        let reproduce = format!("cargo sim prove {which} --errors {errors}{}", args.setup.options());
         let finding = |(fingerprint, found): (String, Finding)| FindingReport {
             fingerprint,
             invariant: found.invariant,
@@ -241,7 +253,7 @@ impl ProofReport {
             logs: proof.logs,
             distinct_logs: proof.distinct_logs,
             complete: proof.complete,
-            assumes: ASSUMES,
+            assumes: args.errors().assumes(),
             states: proof.states,
             recovery_depth_max: proof.recovery_depth_max,
             digest: format!("{:016x}", proof.digest),
@@ -286,16 +298,17 @@ fn compare(certificate: &Certificate, report: &ProveReport) -> Result<(), String
 }
 
 fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "subject {}, profile {}, {} jobs", report.subject, report.profile, report.jobs)?;
+    let ProveReport { subject, profile, errors, jobs, .. } = report;
+    writeln!(out, "subject {subject}, profile {profile}, errors {errors}, {jobs} jobs")?;
     writeln!(out)?;
-    let columns = ["logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "depth", "findings"];
+    let columns = ["logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "errors", "depth", "findings"];
     write!(out, "{:22}", "log")?;
     columns.iter().try_for_each(|column| write!(out, "{column:>11}"))?;
     writeln!(out, "  digest")?;
     for proof in &report.proofs {
-        let States { raw, distinct, checked, expanded, twins, .. } = &proof.states;
+        let States { raw, distinct, checked, expanded, twins, errors, .. } = &proof.states;
         write!(out, "{:22}{:>11}{:>11}", proof.scenario, proof.logs, proof.complete)?;
-        write!(out, "{raw:>11}{distinct:>11}{checked:>11}{expanded:>11}{twins:>11}")?;
+        write!(out, "{raw:>11}{distinct:>11}{checked:>11}{expanded:>11}{twins:>11}{errors:>11}")?;
         writeln!(out, "{:>11}{:>11}  {}", proof.recovery_depth_max, proof.findings.len(), proof.digest)?;
     }
     for proof in &report.proofs {

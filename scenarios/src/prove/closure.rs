@@ -1,5 +1,7 @@
 //! The closure itself: which states there are, what each was led to by, and which are still to be lived.
 
+mod errors;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -9,7 +11,7 @@ use sim::{Choices, CrashReport, Disk, Exhaustive, Tearing, WHOLE_FROM};
 
 use super::life::{Actor, Begun, Content, Known, Point, Stage, Standing};
 use super::script::Script;
-use super::{Finding, Part, States, Terms};
+use super::{Errors, Finding, Part, States, Terms};
 use crate::invariants::Violation;
 use crate::run::panicked;
 use crate::workload::{INVALID_KINDS, invalid};
@@ -123,6 +125,9 @@ pub(super) struct Closure {
     samples: u64,
     stopped: bool,
     keeps_index: bool,
+    errors: Errors,
+    /// Stretches in which every call was made to fail.
+    failed: BTreeSet<(StateId, Action)>,
 }
 
 impl Closure {
@@ -145,6 +150,8 @@ impl Closure {
             samples: 0,
             stopped: false,
             keeps_index: terms.subject.keeps_index(),
+            errors: terms.errors,
+            failed: BTreeSet::new(),
         };
         let disk = blank_disk(terms.profile, terms.lies);
         disk.watch(needles());
@@ -210,6 +217,9 @@ impl Closure {
         let Station { disk, known, origin } = self.stations[&id].clone();
         let Some((started, database)) = self.go_on(stage, id, &disk, &known, origin) else { return };
         self.refuse(stage, started, &disk, &known, origin);
+        if self.errors != Errors::None {
+            self.fail_every_call(stage, (id, started), database);
+        }
         if self.keeps_index {
             for index in 0..=database {
                 self.one(stage, (id, started), Action::Restore(index), &disk, &known, origin);
@@ -287,7 +297,7 @@ impl Closure {
     ) -> bool {
         match action {
             Action::Deliver(_) => drop(actor.deliver_next()),
-            Action::Restore(index) => actor.restore(index),
+            Action::Restore(index) => drop(actor.restore(index)),
             Action::Stop => actor.stop(),
             Action::Start | Action::Refuse => unreachable!("these are lived by others"),
         }

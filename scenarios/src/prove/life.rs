@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sim::{Disk, OpInfo};
+use sim::{Disk, Fault, OpInfo};
 
 use super::script::Script;
 use crate::form::{Form, KeyNumber};
@@ -14,7 +14,7 @@ use crate::model::{State, Verdict, Writer};
 use crate::seam::SimFiles;
 use crate::subject::{DATABASE, Delivered, Life, SIDECAR, Subject, Surroundings, bury};
 use crate::world::look::{Look, Lookout};
-use crate::world::node::refusal_name;
+use crate::world::node::{is_before_rename, refusal_name};
 
 /// One time for all lives: what differs by the clock alone would never close.
 const UNIX_SECONDS: u64 = 1_700_000_000;
@@ -156,6 +156,8 @@ pub(super) struct Actor<'s, 'a> {
     /// Newest entry that was delivered before.
     seen: u64,
     rolled_back: bool,
+    /// Whether a fault is armed in the step to come.
+    armed: bool,
 }
 
 impl<'s, 'a> Actor<'s, 'a> {
@@ -183,11 +185,13 @@ impl<'s, 'a> Actor<'s, 'a> {
             sidecar: 0,
             seen: 0,
             rolled_back: false,
+            armed: false,
         };
         match started {
             Ok(life) => actor.life = Some(life),
             Err(error) => actor.refused(refusal_name(&error)),
         }
+        actor.disk.disarm();
         if let Some(look) = actor.look() {
             actor.began(files, look, before);
         }
@@ -195,7 +199,8 @@ impl<'s, 'a> Actor<'s, 'a> {
     }
 
     fn refused(&mut self, why: &str) {
-        self.history.push(Event::StartRefused { why: why.to_owned(), faulted: false });
+        let faulted = self.disk.last_fault().is_some();
+        self.history.push(Event::StartRefused { why: why.to_owned(), faulted });
     }
 
     fn look(&mut self) -> Option<Look> {
@@ -236,7 +241,7 @@ impl<'s, 'a> Actor<'s, 'a> {
     }
 
     /// The host rolls the database back.
-    pub(super) fn restore(&mut self, index: u64) {
+    pub(super) fn restore(&mut self, index: u64) -> bool {
         match self.stage.subject.keeps_index() {
             true => drop(self.known.database.insert(index)),
             false => self.redeliver_after(index),
@@ -245,10 +250,11 @@ impl<'s, 'a> Actor<'s, 'a> {
         let life = self.life.as_mut().expect("only a live node is restored");
         if let Err(error) = life.restore(&snapshot) {
             self.refused(&format!("rollback, {error}"));
-            return;
+            return false;
         }
         self.rolled_back = true;
         self.database = index;
+        true
     }
 
     /// The step is over: what it has shown, or answered, is acknowledged.
@@ -342,14 +348,28 @@ impl<'s, 'a> Actor<'s, 'a> {
         delivery: Delivery,
     ) -> Delivered {
         let life = self.life.as_mut().expect("only a live node is delivered to");
-        let before = (!expected.advances()).then(|| (self.disk.snapshot(), life.keys(), life.held()));
+        let looks = !expected.advances() || self.armed;
+        let before =
+            looks.then(|| (self.disk.snapshot(), life.keys(), life.held(), self.disk.peek(SIDECAR)));
         let mutations = self.disk.mutations();
         let answer = match (payload, form) {
             (Some(payload), _) => life.deliver(index, payload),
             (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
             (None, _) => life.advance(index, None),
         };
-        let effects = before.map(|(disk, keys, held)| SideEffects {
+        let fault = self.disk.last_fault();
+        if let (Delivered::Halted(_), Some((_, keys, _, sidecar))) = (&answer, &before) {
+            let now = life.keys();
+            self.history.push(Event::Halted {
+                index,
+                kind: form.kind(),
+                before_rename: fault.as_ref().is_some_and(|(op, _)| is_before_rename(op)),
+                sidecar_changed: self.disk.peek(SIDECAR) != *sidecar,
+                keys_changed: now != *keys,
+                holds_its_keys: form.key_ids().iter().all(|id| now.contains_key(id)),
+            });
+        }
+        let effects = before.map(|(disk, keys, held, _)| SideEffects {
             mutations: self.disk.mutations() - mutations,
             disk: self.disk.snapshot() != disk,
             memory: life.keys() != keys || life.held() != held,
@@ -360,7 +380,7 @@ impl<'s, 'a> Actor<'s, 'a> {
             delivery,
             answer: answer.clone(),
             expected,
-            faulted: false,
+            faulted: fault.is_some(),
             effects,
             before: None,
         });
@@ -382,6 +402,39 @@ impl<'s, 'a> Actor<'s, 'a> {
             database_expected: states(&expected.database),
             rolled_back: self.rolled_back,
         })));
+    }
+
+    /// Arms a fault for the step to come.
+    pub(super) fn arm(&mut self, fault: Fault) {
+        self.disk.arm(fault);
+        self.armed = true;
+    }
+
+    /// Keeps a list of the calls of the step to come.
+    pub(super) fn keep_calls(&self) {
+        self.disk.keep_calls(true);
+    }
+
+    /// The calls that were kept.
+    pub(super) fn calls(&self) -> Vec<(u64, OpInfo)> {
+        self.disk.take_calls()
+    }
+
+    /// Ends a step that a fault was armed in: where that left the node, and whether it was told of everything that the
+    /// disk has lost. `done` is whether the step was answered as done.
+    pub(super) fn point_of_fault(&mut self, done: bool) -> (Point, bool) {
+        self.disk.disarm();
+        if done {
+            self.settle();
+        }
+        let before = self.disk.last_fault().map(|(op, _)| op);
+        let told = !self.disk.has_lost_data() || self.disk.sync_failed();
+        (Point { disk: self.disk.fork(), before, known: self.known.clone() }, told)
+    }
+
+    /// Whether a sync of the database or of its directory has failed: then the host ends its life in a power loss.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.disk.sync_failed() && self.disk.last_fault().is_some_and(|(op, _)| is_of_database(&op))
     }
 
     /// Ends a step: the states before the calls made in it, and the one after the last.
@@ -426,4 +479,9 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.disk.process_crash();
         bury(self.life.take());
     }
+}
+
+/// Whether a call is about the database, its directory included.
+pub(super) fn is_of_database(op: &OpInfo) -> bool {
+    op.path.starts_with("/db")
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! It ends when no new content appears, so it covers any number of crashes in any order, those of recoveries of
-//! recoveries included. What is taken for granted is listed in [`ASSUMES`].
+//! recoveries included. What is taken for granted is listed in
+//! [`Errors::assumes`].
 //!
 //! A log is closed entry by entry, so that logs with a common beginning share its work: [`every_log`] closes all logs of
 //! a bounded length that way.
@@ -18,6 +19,7 @@ mod life;
 pub mod script;
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,13 +36,12 @@ use life::{Actor, Known, Stage};
 use script::Script;
 
 /// What a proof takes for granted.
-pub const ASSUMES: [&str; 7] = [
+const ASSUMES: [&str; 6] = [
     "a write of a database page (4096 bytes or more) is kept or dropped whole; its tears are sampled, and counted as skipped",
     "smaller writes (the sidecar, the database's header) tear at 512-byte sectors, each old or new",
     "states are equal if sidecar, rows, data, indices and the presence of each file are: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
     "a state with pending operations is equal to another if what a start sees and every image of a power loss are",
     "a node that was started on an image and has got an entry goes on like any other that stood there with equal content and keys: it is replayed to the end of the log, or to where another was seen to get there",
-    "no call fails but by a crash: errors of the disk are searched by sweeps",
     "the clock stands still",
 ];
 
@@ -57,6 +58,8 @@ pub struct States {
     pub expanded: u64,
     /// Of them, those of which a second exact image was expanded as well.
     pub twins: u64,
+    /// Steps in which a call was made to fail, or to do less than it was asked for.
+    pub errors: u64,
     /// Entries that had to be refused and were, each in each state in which the model refuses it.
     pub refusals: u64,
     /// What was left out, by reason.
@@ -71,6 +74,7 @@ impl States {
         self.checked += other.checked;
         self.expanded += other.expanded;
         self.twins += other.twins;
+        self.errors += other.errors;
         self.refusals += other.refusals;
         for (reason, count) in &other.skipped {
             *self.skipped.entry(reason.clone()).or_default() += count;
@@ -104,7 +108,7 @@ pub struct Proof {
     pub logs: u64,
     /// Of them, different ones: a refused entry is replaced by a leader's no-op, and then logs coincide.
     pub distinct_logs: u64,
-    /// Whether no state was left out but for the reasons that [`ASSUMES`] names.
+    /// Whether no state was left out but for the reasons that [`Errors::assumes`] names.
     pub complete: bool,
     /// Counts.
     pub states: States,
@@ -116,6 +120,67 @@ pub struct Proof {
     pub findings: BTreeMap<String, Finding>,
 }
 
+/// Which errors of the disk a closure goes through, one a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Errors {
+    /// None.
+    None,
+    /// Every one at every call. After a failed sync of the database, or of its directory, the host ends the life in a
+    /// power loss: no database survives a restart on a page cache that lies.
+    #[default]
+    Fenced,
+    /// The same without that rule, which is expected to break something.
+    Unfenced,
+}
+
+impl Errors {
+    /// Every choice.
+    pub const ALL: [Errors; 3] = [Errors::None, Errors::Fenced, Errors::Unfenced];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Errors::None => "none",
+            Errors::Fenced => "fenced",
+            Errors::Unfenced => "unfenced",
+        }
+    }
+
+    /// What a proof takes for granted that goes through these errors.
+    pub fn assumes(self) -> Vec<&'static str> {
+        let own: &[&str] = match self {
+            Errors::None => &["no call fails but by a crash"],
+            Errors::Fenced => &[
+                "at most one call a life fails, or does less than it was asked for",
+                "after a failed sync of the database, or of its directory, the life ends in a power loss",
+                "a sync of a directory or of the database that fails says so at once",
+            ],
+            Errors::Unfenced => &[
+                "at most one call a life fails, or does less than it was asked for",
+                "a directory's sync that fails says so at once",
+            ],
+        };
+        ASSUMES.iter().chain(own).copied().collect()
+    }
+}
+
+/// A choice of errors that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no errors {name:?}; there are: {}", Errors::ALL.map(Errors::name).join(", "))]
+pub struct UnknownErrors {
+    /// The name that was given.
+    pub name: String,
+}
+
+impl FromStr for Errors {
+    type Err = UnknownErrors;
+
+    fn from_str(name: &str) -> Result<Errors, UnknownErrors> {
+        let found = Errors::ALL.into_iter().find(|errors| errors.name() == name);
+        found.ok_or_else(|| UnknownErrors { name: name.to_owned() })
+    }
+}
+
 /// How proofs are run.
 #[derive(Clone, Copy)]
 pub struct Terms<'a> {
@@ -125,6 +190,8 @@ pub struct Terms<'a> {
     pub profile: Profile,
     /// How the disk lies; honest by default.
     pub lies: Lies,
+    /// Which errors of the disk are gone through.
+    pub errors: Errors,
     /// End with the first violation, incomplete.
     pub first_only: bool,
     /// Set by anyone to end it early, incomplete.

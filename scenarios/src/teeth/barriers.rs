@@ -19,7 +19,7 @@ use sim::{File, Lies, Mount, OpKind, Profile};
 use crate::form::Form;
 use crate::model::Rules;
 use crate::prove::script::{self, Script};
-use crate::prove::{self, Finding, Terms};
+use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
 use crate::subject::{
     DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings, hardened,
@@ -225,6 +225,7 @@ pub fn judge(mutant: &Mutant, logs: &[(&str, Vec<Form>)], stop: &AtomicBool) -> 
             subject: Subject::Changed(mutant.change),
             profile: Profile::Posix,
             lies: Lies::NONE,
+            errors: Errors::None,
             first_only: true,
             stop,
             progress: &|_| {},

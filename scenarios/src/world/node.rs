@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use applier::registry;
 use sim::{Choices, Disk, Lies, Needles, OpInfo, Probes, Profile, Ratio, Site, Trace};
 
-use self::dying::is_before_rename;
+pub(crate) use self::dying::is_before_rename;
 use super::look::Lookout;
 use super::{Record, Setup};
 use crate::form::{self, Form, Kind};

@@ -24,7 +24,7 @@ use self::{
     fault::FaultPlan,
     image::Image,
     snapshot::live_inodes,
-    state::{Film, State},
+    state::State,
 };
 pub use self::{
     crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
@@ -285,12 +285,22 @@ impl Disk {
     /// Keeps a copy of the disk before each mutating call from now on, or stops. From one run this gives
     /// every state that a crash of that run could start from.
     pub fn keep_checkpoints(&self, keep: bool) {
-        lock(&self.shared).film = Film(keep.then(Vec::new));
+        lock(&self.shared).film.frames = keep.then(Vec::new);
     }
 
     /// The copies kept so far, in program order; they are handed over.
     pub fn take_checkpoints(&self) -> Vec<Checkpoint> {
-        lock(&self.shared).film.0.as_mut().map(std::mem::take).unwrap_or_default()
+        lock(&self.shared).film.frames.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Keeps a list of every call from now on, reads too, or stops: these are what faults can be armed at.
+    pub fn keep_calls(&self, keep: bool) {
+        lock(&self.shared).film.calls = keep.then(Vec::new);
+    }
+
+    /// The calls made since they are kept, each with its number; they are handed over.
+    pub fn take_calls(&self) -> Vec<(u64, OpInfo)> {
+        lock(&self.shared).film.calls.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 

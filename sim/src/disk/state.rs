@@ -47,13 +47,18 @@ pub(super) struct State {
     pub(super) film: Film,
 }
 
-/// The states before each mutating call, if they are kept. A copy of a disk does not take them along.
+/// What is kept of a run. A copy of a disk does not take them along.
 #[derive(Debug, Default)]
-pub(super) struct Film(pub(super) Option<Vec<Checkpoint>>);
+pub(super) struct Film {
+    /// The states before each mutating call.
+    pub(super) frames: Option<Vec<Checkpoint>>,
+    /// Every call with its number.
+    pub(super) calls: Option<Vec<(u64, OpInfo)>>,
+}
 
 impl Clone for Film {
     fn clone(&self) -> Self {
-        Self(None)
+        Self::default()
     }
 }
 
@@ -122,11 +127,14 @@ impl State {
             self.trace.record("death", [self.mutations, 0, 0], || format!("before {}", info()));
             return Err(error(EIO));
         }
-        if call.kind.mutates() && self.film.0.is_some() {
+        if call.kind.mutates() && self.film.frames.is_some() {
             self.expose(info());
         }
         let number = self.calls;
         self.calls += 1;
+        if let Some(calls) = &mut self.film.calls {
+            calls.push((number, info()));
+        }
         if call.kind.mutates() {
             self.mutations += 1;
             self.name_calls += u64::from(name_call.is_some());
@@ -149,7 +157,7 @@ impl State {
     /// Keeps a copy of the disk as it is before this call.
     fn expose(&mut self, op: OpInfo) {
         let disk = Disk::from_state(State { trace: self.trace.fork(), ..self.clone() });
-        if let Some(frames) = &mut self.film.0 {
+        if let Some(frames) = &mut self.film.frames {
             frames.push(Checkpoint { op, disk });
         }
     }

@@ -202,6 +202,6 @@ impl Node<'_> {
 }
 
 /// Whether a call belongs to the sidecar's temporary file before that gets its final name.
-pub(super) fn is_before_rename(op: &OpInfo) -> bool {
+pub(crate) fn is_before_rename(op: &OpInfo) -> bool {
     op.path.starts_with(SIDECAR) && !matches!(op.kind, OpKind::Rename | OpKind::SyncDir)
 }
