@@ -204,7 +204,11 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
         complete: proofs.iter().all(|proof| proof.complete),
         jobs,
         seconds,
-        states_per_second_per_core: rate(proofs.iter().map(|proof| proof.states.checked).sum(), cpu, 1),
+        states_per_second_per_core: rate(
+            proofs.iter().map(|proof| proof.states.checked + proof.states.errors).sum(),
+            cpu,
+            1,
+        ),
         floor_states_per_second_per_core: floor,
         violations: proofs.iter().map(|proof| proof.findings.len() as u64).sum(),
         proofs,

@@ -5,8 +5,14 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+
 use super::{Exit, Format, TeethArgs, complain, cores, now, reproduce};
+use crate::prove::script;
 use crate::run::RunError;
+use crate::teeth::barriers::{self, Judgement, Mutant};
 use crate::teeth::{Catch, Trial, WRONG, Wrong, put_all_to_trial};
 use crate::world::Scenario;
 
@@ -25,21 +31,40 @@ struct TeethReport {
 /// One wrong thing, of whatever kind: rows that another search brings have the same shape.
 #[derive(Serialize)]
 struct WrongReport {
-    name: &'static str,
+    name: String,
     kind: &'static str,
-    says: &'static str,
+    says: String,
     caught: bool,
     /// Whether it was shown to be harmless, so that nothing can catch it. Nothing in [`WRONG`] is.
     redundant: bool,
     /// The expected invariant, where that has noticed it.
     by: Option<&'static str>,
+    /// Seeds, or states of the closure where the kind is `barrier`.
     after_seeds: Option<u64>,
     fingerprint: Option<String>,
     reproduce: Option<String>,
-    expected: ExpectedReport,
-    /// What noticed it first, which may be another invariant than the expected one.
-    first: Option<FirstReport>,
-    seeds_tried: u64,
+    #[serde(flatten)]
+    more: More,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum More {
+    Trial {
+        expected: ExpectedReport,
+        /// What noticed it first, which may be another invariant than the expected one.
+        first: Option<FirstReport>,
+        seeds_tried: u64,
+    },
+    Barrier {
+        /// Where the applier makes the call, and what stands there.
+        line: Option<String>,
+        source: Option<String>,
+        /// The log that convicts it, and the shortest way there.
+        log: Option<String>,
+        path: Vec<String>,
+        states: u64,
+    },
 }
 
 #[derive(Serialize)]
@@ -62,21 +87,62 @@ impl From<&Trial> for WrongReport {
         let invariant = trial.wrong.expected_invariant();
         let caught = trial.caught();
         WrongReport {
-            name,
+            name: name.to_owned(),
             kind: trial.wrong.kind().name(),
-            says,
+            says: says.to_owned(),
             caught: caught.is_some(),
             redundant: false,
             by: caught.map(|catch| catch.violation.invariant),
             after_seeds: caught.map(Catch::after_seeds),
             fingerprint: caught.map(|catch| catch.violation.fingerprint.clone()),
             reproduce: caught.map(|catch| reproduce(&catch.setup, catch.seed)),
-            expected: ExpectedReport { invariant, fingerprint: expected, noticed: trial.expected.is_some() },
-            first: trial
-                .first
-                .as_ref()
-                .map(|first| FirstReport { by: first.violation.invariant, after_seeds: first.after_seeds() }),
-            seeds_tried: trial.seeds,
+            more: More::Trial {
+                expected: ExpectedReport {
+                    invariant,
+                    fingerprint: expected,
+                    noticed: trial.expected.is_some(),
+                },
+                first: trial.first.as_ref().map(|first| FirstReport {
+                    by: first.violation.invariant,
+                    after_seeds: first.after_seeds(),
+                }),
+                seeds_tried: trial.seeds,
+            },
+        }
+    }
+}
+
+impl From<Judgement> for WrongReport {
+    fn from(judgement: Judgement) -> WrongReport {
+        let Judgement { mutant, caught, redundant, states } = judgement;
+        let (name, finding) = caught.unzip();
+        WrongReport {
+            name: mutant.change.to_string(),
+            kind: "barrier",
+            says: mutant.says(),
+            caught: finding.is_some(),
+            redundant,
+            by: finding.as_ref().map(|found| found.invariant),
+            after_seeds: finding.is_some().then_some(states),
+            fingerprint: finding.as_ref().map(|found| found.fingerprint.clone()),
+            reproduce: finding.is_some().then(|| format!("cargo sim teeth --only '{}'", mutant.change)),
+            more: More::Barrier {
+                line: mutant.line.as_ref().map(ToString::to_string),
+                source: mutant.line.map(|line| line.text),
+                log: name,
+                path: finding.map(|found| found.path).unwrap_or_default(),
+                states,
+            },
+        }
+    }
+}
+
+impl WrongReport {
+    /// Whether it was stopped before it had its chance.
+    fn is_cut_off(&self, count: u64) -> bool {
+        match &self.more {
+            More::Trial { expected, seeds_tried, .. } => !expected.noticed && *seeds_tried < count,
+            More::Barrier { .. } => !self.caught && !self.redundant,
         }
     }
 }
@@ -84,20 +150,25 @@ impl From<&Trial> for WrongReport {
 pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
     let jobs = args.jobs.map_or_else(cores, usize::from);
     let began = now();
-    let trials = match search(args, jobs) {
-        Ok(trials) => trials,
+    let mutants = barriers::mutants();
+    if let Some(unknown) = unknown(args, &mutants) {
+        complain(&unknown);
+        return Ok(Exit::Usage);
+    }
+    let mut wrong: Vec<WrongReport> = match search(args, jobs) {
+        Ok(trials) => trials.iter().map(WrongReport::from).collect(),
         Err(error) => {
             complain(&error.to_string());
             return Ok(Exit::HarnessFailed);
         }
     };
-    let wrong: Vec<WrongReport> = trials.iter().map(WrongReport::from).collect();
+    wrong.extend(prove(args, &mutants, jobs).into_iter().map(WrongReport::from));
     let report = TeethReport {
         command: "teeth",
         total: wrong.len(),
         caught: wrong.iter().filter(|row| row.caught).count(),
         redundant: wrong.iter().filter(|row| row.redundant).count(),
-        partial: wrong.iter().any(|row| !row.expected.noticed && row.seeds_tried < args.count),
+        partial: wrong.iter().any(|row| row.is_cut_off(args.count)),
         jobs,
         seconds: began.elapsed().as_secs_f64(),
         wrong,
@@ -113,13 +184,17 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
     Ok(if uncaught { Exit::Violation } else { Exit::Clean })
 }
 
+/// What is wrong with the names that were asked for.
+fn unknown(args: &TeethArgs, mutants: &[Mutant]) -> Option<String> {
+    let wrong = WRONG.iter().map(|wrong| wrong.name.to_owned());
+    let names: Vec<String> = wrong.chain(mutants.iter().map(|mutant| mutant.change.to_string())).collect();
+    let unknown = args.only.iter().find(|name| !names.contains(name))?;
+    Some(format!("nothing wrong is called {unknown:?}; there are: {}", names.join(", ")))
+}
+
 fn search(args: &TeethArgs, jobs: usize) -> Result<Vec<Trial>, RunError> {
-    let asked = |wrong: &&Wrong| args.only.is_empty() || args.only.contains(wrong);
-    let wrong: Vec<&'static Wrong> = WRONG.iter().filter(asked).collect();
-    // It draws on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(wrong.len() as u64).with_prefix("teeth");
-    let style = "{prefix:8} [{wide_bar}] {human_pos}/{human_len} tried, {elapsed}, last {msg}";
-    bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
+    let wrong: Vec<&'static Wrong> = WRONG.iter().filter(|wrong| args.asks_for(wrong.name)).collect();
+    let bar = bar(wrong.len());
     let began = now();
     let stop = || {
         bar.tick();
@@ -134,26 +209,86 @@ fn search(args: &TeethArgs, jobs: usize) -> Result<Vec<Trial>, RunError> {
     trials
 }
 
-fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{:36}{:16}{:28}{:>11}", "name", "kind", "caught by", "after seeds")?;
-    for row in &report.wrong {
-        let by = row.by.unwrap_or("NOTHING");
-        let after = row.after_seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
-        writeln!(out, "{:36}{:16}{by:28}{after:>11}", row.name, row.kind)?;
-    }
-    let scenarios = Scenario::ALL.map(Scenario::name).join(" and ");
-    for row in report.wrong.iter().filter(|row| !row.expected.noticed) {
-        let (name, expected) = (row.name, row.expected.fingerprint);
-        writeln!(out)?;
-        match row.caught {
-            true => writeln!(out, "{name}: caught, and not by {expected}, which should have noticed it")?,
-            false => writeln!(out, "UNCAUGHT  {name}: {expected} should have noticed it")?,
+/// Closes the named logs over each mutant of the protocol.
+fn prove(args: &TeethArgs, mutants: &[Mutant], jobs: usize) -> Vec<Judgement> {
+    let asked: Vec<&Mutant> =
+        mutants.iter().filter(|mutant| args.asks_for(&mutant.change.to_string())).collect();
+    let (bar, began) = (bar(asked.len()), now());
+    let logs = script::named();
+    let stop = AtomicBool::new(false);
+    let progress = |_| {
+        if args.time_limit.is_some_and(|limit| began.elapsed() >= limit.0) {
+            stop.store(true, Ordering::Relaxed);
         }
-        writeln!(out, "  {}", row.says)?;
-        writeln!(out, "  tried: seeds 0..{} of {scenarios}", row.seeds_tried)?;
-        writeln!(out, "  cargo sim teeth --only {name} --count {}", row.seeds_tried * 4)?;
+    };
+    let judge = |mutant: &&Mutant| {
+        let judgement = barriers::judge(mutant, &logs, &stop, &progress);
+        bar.set_message(mutant.change.to_string());
+        bar.inc(1);
+        judgement
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
+    let judgements = pool.install(|| asked.par_iter().with_max_len(1).map(judge).collect());
+    bar.finish_and_clear();
+    judgements
+}
+
+/// It draws on standard error, and only where that is a terminal.
+fn bar(tasks: usize) -> ProgressBar {
+    let bar = ProgressBar::new(tasks as u64).with_prefix("teeth");
+    let style = "{prefix:8} [{wide_bar}] {human_pos}/{human_len} tried, {elapsed}, last {msg}";
+    bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
+    bar
+}
+
+fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{:58}{:16}{:28}{:>11}", "name", "kind", "caught by", "after seeds")?;
+    for row in &report.wrong {
+        let by = row.by.unwrap_or(if row.redundant { "(redundant)" } else { "NOTHING" });
+        let after = row.after_seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
+        writeln!(out, "{:58}{:16}{by:28}{after:>11}", row.name, row.kind)?;
+    }
+    for row in &report.wrong {
+        match &row.more {
+            More::Trial { expected, seeds_tried, .. } => trial(row, expected, *seeds_tried, out)?,
+            More::Barrier { line, source, log, path, .. } => {
+                writeln!(out)?;
+                writeln!(out, "{}", row.name)?;
+                if let (Some(line), Some(source)) = (line, source) {
+                    writeln!(out, "  {line}  {source}")?;
+                }
+                match (&row.fingerprint, log) {
+                    (Some(fingerprint), Some(log)) => writeln!(out, "  {fingerprint}, log {log}")?,
+                    _ if row.redundant => writeln!(out, "  redundant: every named log is closed without it")?,
+                    _ => writeln!(out, "  UNCAUGHT, and not every named log was closed")?,
+                }
+                path.iter().try_for_each(|step| writeln!(out, "    {step}"))?;
+            }
+        }
     }
     writeln!(out)?;
+    let TeethReport { caught, total, redundant, seconds, .. } = report;
     let state = if report.partial { " (stopped early)" } else { "" };
-    writeln!(out, "{} of {} caught, {:.1} s{state}", report.caught, report.total, report.seconds)
+    writeln!(out, "{caught} of {total} caught, {redundant} redundant, {seconds:.1} s{state}")
+}
+
+fn trial(
+    row: &WrongReport,
+    expected: &ExpectedReport,
+    seeds_tried: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if expected.noticed {
+        return Ok(());
+    }
+    let scenarios = Scenario::ALL.map(Scenario::name).join(" and ");
+    let (name, expected) = (&row.name, expected.fingerprint);
+    writeln!(out)?;
+    match row.caught {
+        true => writeln!(out, "{name}: caught, and not by {expected}, which should have noticed it")?,
+        false => writeln!(out, "UNCAUGHT  {name}: {expected} should have noticed it")?,
+    }
+    writeln!(out, "  {}", row.says)?;
+    writeln!(out, "  tried: seeds 0..{seeds_tried} of {scenarios}")?;
+    writeln!(out, "  cargo sim teeth --only {name} --count {}", seeds_tried * 4)
 }

@@ -30,6 +30,8 @@ pub(super) enum StateId {
     Image(usize),
     /// Something pending: what a start sees, and every image.
     Pair(usize),
+    /// A live node that has left something that is not durable. It is like no other.
+    Passing(usize),
     /// No state: something was wrong with it, and was reported.
     Broken,
 }
@@ -61,6 +63,9 @@ struct Segment {
     before: StateId,
     action: Action,
     points: Vec<Point>,
+    /// Whether everything was durable at its end. If not, the state at its end is like no other, and has to be reached by
+    /// the same way again when the log grows.
+    lasting: bool,
 }
 
 /// Where a state was first met.
@@ -115,6 +120,8 @@ pub(super) struct Closure {
     twins: BTreeMap<(StateId, bool), Station>,
     /// What each stretch led to.
     done: BTreeMap<(StateId, Action), Arc<BTreeSet<StateId>>>,
+    /// States from which a life came to an end of the log with something not durable.
+    unsettled: BTreeSet<StateId>,
     /// From where a node is known to converge, up to the end of the log.
     converging: BTreeSet<Standing>,
     work: VecDeque<StateId>,
@@ -123,6 +130,7 @@ pub(super) struct Closure {
     findings: BTreeMap<String, Finding>,
     depth: u64,
     samples: u64,
+    passing: usize,
     stopped: bool,
     keeps_index: bool,
     errors: Errors,
@@ -141,6 +149,7 @@ impl Closure {
             stations: BTreeMap::new(),
             twins: BTreeMap::new(),
             done: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             converging: BTreeSet::new(),
             work: VecDeque::new(),
             origins: vec![Origin { parent: None, step: "an empty disk".to_owned(), depth: 0 }],
@@ -148,6 +157,7 @@ impl Closure {
             findings: BTreeMap::new(),
             depth: 0,
             samples: 0,
+            passing: 0,
             stopped: false,
             keeps_index: terms.subject.keeps_index(),
             errors: terms.errors,
@@ -181,9 +191,10 @@ impl Closure {
     pub(super) fn extend(&mut self, script: &Script) {
         let before = script.end() - 1;
         self.converging.clear();
+        self.work.extend(std::mem::take(&mut self.unsettled));
         for (content, id) in &self.contents {
             let id = StateId::Image(*id);
-            if content.index() == before && self.stations.contains_key(&id) {
+            if content.index() == before && self.stations.contains_key(&id) && !self.work.contains(&id) {
                 self.work.push_back(id);
             }
         }
@@ -254,7 +265,8 @@ impl Closure {
         let database = actor.database;
         let started = self.current(&mut actor);
         if !self.done.contains_key(&(id, Action::Start)) {
-            segments.push(Segment { before: id, action: Action::Start, points });
+            let lasting = actor.is_durable();
+            segments.push(Segment { before: id, action: Action::Start, points, lasting });
         }
         let mut current = started;
         let mut sound = true;
@@ -272,12 +284,19 @@ impl Closure {
             self.stretch(&mut actor, current, Action::Stop, origin, &mut segments);
         }
         actor.end();
+        if segments.iter().any(|segment| !segment.lasting) {
+            self.unsettled.insert(id);
+        }
         self.crash_all(stage, segments, origin);
         Some((started, database))
     }
 
     /// The state that a live node is in.
     fn current(&mut self, actor: &mut Actor<'_, '_>) -> StateId {
+        if !actor.is_durable() {
+            self.passing += 1;
+            return StateId::Passing(self.passing);
+        }
         actor.content_now().map_or(StateId::Broken, |content| self.content_id(content))
     }
 
@@ -307,7 +326,8 @@ impl Closure {
             self.done.insert((before, action), Arc::default());
             return false;
         }
-        segments.push(Segment { before, action, points: actor.points() });
+        let (points, lasting) = (actor.points(), actor.is_durable());
+        segments.push(Segment { before, action, points, lasting });
         true
     }
 
@@ -339,7 +359,8 @@ impl Closure {
         origin: usize,
     ) -> Vec<Segment> {
         let mut actor = Actor::start(stage, disk.fork(), known, true);
-        let mut segments = vec![Segment { before: id, action: Action::Start, points: actor.points() }];
+        let (points, lasting) = (actor.points(), actor.is_durable());
+        let mut segments = vec![Segment { before: id, action: Action::Start, points, lasting }];
         let started = self.current(&mut actor);
         if action == Action::Start {
             actor.end();
@@ -391,7 +412,9 @@ impl Closure {
     fn crash_all(&mut self, stage: &mut Stage<'_>, segments: Vec<Segment>, origin: usize) {
         for segment in segments {
             let successors = self.successors(stage, &segment, origin);
-            self.done.insert((segment.before, segment.action), Arc::new(successors));
+            if segment.lasting {
+                self.done.insert((segment.before, segment.action), Arc::new(successors));
+            }
         }
     }
 
@@ -422,7 +445,7 @@ impl Closure {
         }
         let images = self.images_of(stage, point, parent, action);
         let pair =
-            (point.disk.pending_len() > 0).then(|| self.pair(stage, point, &images, parent, action));
+            (!point.disk.is_durable()).then(|| self.pair(stage, point, &images, parent, action));
         let window = Arc::new(Window { images, pair });
         self.windows.insert(exact, Arc::clone(&window));
         window
@@ -570,7 +593,7 @@ impl Closure {
     fn meet(&mut self, id: StateId, disk: Disk, known: Known, origin: &dyn Fn() -> Origin) {
         if let Some(first) = self.stations.get(&id) {
             let origin = first.origin;
-            self.twins.entry((id, disk.pending_len() > 0)).or_insert_with(|| Station { disk, known, origin });
+            self.twins.entry((id, !disk.is_durable())).or_insert_with(|| Station { disk, known, origin });
             return;
         }
         let origin = self.origin(origin());
@@ -697,8 +720,10 @@ fn is_legal(script: &Script, checked: &Checked, known: &Known) -> bool {
 }
 
 fn place(point: &Point, action: Action) -> String {
-    match &point.before {
-        Some(op) => format!("{action}; before {op}"),
-        None => format!("{action}; after its last call"),
+    match (&point.before, point.fault) {
+        (Some(op), None) => format!("{action}; before {op}"),
+        (Some(op), Some(fault)) => format!("{action}, in which {op} meets {fault:?}; after that"),
+        (None, Some(fault)) => format!("{action}, in which it meets {fault:?}; after that"),
+        (None, None) => format!("{action}; after its last call"),
     }
 }

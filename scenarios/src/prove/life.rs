@@ -41,6 +41,8 @@ pub(super) struct Point {
     pub(super) disk: Disk,
     /// The call, `None` after the last one.
     pub(super) before: Option<OpInfo>,
+    /// What went wrong in the step that ended here.
+    pub(super) fault: Option<Fault>,
     pub(super) known: Known,
 }
 
@@ -225,6 +227,11 @@ impl<'s, 'a> Actor<'s, 'a> {
     /// Whether there is a node to go on with.
     pub(super) fn lives(&self) -> bool {
         self.begun.is_some()
+    }
+
+    /// Whether everything that is there would be there after a power loss.
+    pub(super) fn is_durable(&self) -> bool {
+        self.disk.is_durable()
     }
 
     /// The content that a crash right now would leave, where nothing is pending.
@@ -420,16 +427,19 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.disk.take_calls()
     }
 
-    /// Ends a step that a fault was armed in: where that left the node, and whether it was told of everything that the
-    /// disk has lost. `done` is whether the step was answered as done.
-    pub(super) fn point_of_fault(&mut self, done: bool) -> (Point, bool) {
+    /// Ends a step that a fault was armed in: where that left the node. `done` is whether the step was answered as done.
+    pub(super) fn point_of_fault(&mut self, done: bool, fault: Fault) -> Point {
         self.disk.disarm();
         if done {
             self.settle();
         }
         let before = self.disk.last_fault().map(|(op, _)| op);
-        let told = !self.disk.has_lost_data() || self.disk.sync_failed();
-        (Point { disk: self.disk.fork(), before, known: self.known.clone() }, told)
+        Point { disk: self.disk.fork(), before, fault: Some(fault), known: self.known.clone() }
+    }
+
+    /// Whether the node was told of a failed sync.
+    pub(super) fn heard_of_failed_sync(&self) -> bool {
+        self.disk.sync_failed()
     }
 
     /// Whether a sync of the database or of its directory has failed: then the host ends its life in a power loss.
@@ -443,11 +453,12 @@ impl<'s, 'a> Actor<'s, 'a> {
         let before = |checkpoint: sim::Checkpoint| Point {
             disk: checkpoint.disk,
             before: Some(checkpoint.op),
+            fault: None,
             known: known.clone(),
         };
         let mut points: Vec<Point> = self.disk.take_checkpoints().into_iter().map(before).collect();
         self.settle();
-        points.push(Point { disk: self.disk.fork(), before: None, known: self.known.clone() });
+        points.push(Point { disk: self.disk.fork(), before: None, fault: None, known: self.known.clone() });
         points
     }
 

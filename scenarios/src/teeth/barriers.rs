@@ -72,6 +72,11 @@ impl Site {
         self.file == DATABASE || self.file == DATABASE_TMP
     }
 
+    /// Whether a call belongs to this one's step: what a database does without a pause is one.
+    fn is_the_step_of(self, call: Site) -> bool {
+        self == call || (self.stage == call.stage && self.is_of_database() && call.is_of_database())
+    }
+
     /// Whether leaving it out is one of the mutants: a file that was never created is no file to go on with.
     fn can_be_dropped(self) -> bool {
         self.call != OpKind::Create
@@ -98,6 +103,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Drop(site) => write!(f, "without {site}"),
+            Change::Swap(first, second) if second.is_of_database() => write!(f, "{first} after the database"),
             Change::Swap(first, second) => write!(f, "{first} after {} {}", second.call, second.file),
         }
     }
@@ -127,6 +133,16 @@ pub struct Mutant {
     pub change: Change,
     /// Where the applier makes the (first) call.
     pub line: Option<Line>,
+}
+
+impl Mutant {
+    /// What is changed, for people.
+    pub fn says(&self) -> String {
+        match self.change {
+            Change::Drop(site) => format!("{site} answers that it is done, and is not"),
+            Change::Swap(first, second) => format!("{first} is done after {} {}", second.call, second.file),
+        }
+    }
 }
 
 /// Every mutant of what a node was seen to call, in the order of the calls.
@@ -217,7 +233,12 @@ pub struct Judgement {
 }
 
 /// Closes the named logs one after the other, until one convicts the mutant.
-pub fn judge(mutant: &Mutant, logs: &[(&str, Vec<Form>)], stop: &AtomicBool) -> Judgement {
+pub fn judge(
+    mutant: &Mutant,
+    logs: &[(&str, Vec<Form>)],
+    stop: &AtomicBool,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Judgement {
     let mut judgement = Judgement { mutant: mutant.clone(), caught: None, redundant: false, states: 0 };
     let mut complete = true;
     for (name, forms) in logs {
@@ -225,10 +246,10 @@ pub fn judge(mutant: &Mutant, logs: &[(&str, Vec<Form>)], stop: &AtomicBool) -> 
             subject: Subject::Changed(mutant.change),
             profile: Profile::Posix,
             lies: Lies::NONE,
-            errors: Errors::None,
+            errors: Errors::Fenced,
             first_only: true,
             stop,
-            progress: &|_| {},
+            progress,
         };
         let proof = prove::one_log(terms, name, forms);
         judgement.states += proof.states.checked;
@@ -322,7 +343,7 @@ impl ChangedFiles {
                 calls.held.push(perform);
                 return Ok(());
             }
-            Some(Change::Swap(_, second)) if second == site => Vec::new(),
+            Some(Change::Swap(_, second)) if second.is_the_step_of(site) => Vec::new(),
             _ => std::mem::take(&mut calls.held),
         };
         if (site.stage, call, file) == (Stage::Creation, OpKind::SyncDir, "/db") {
@@ -385,6 +406,18 @@ impl Files for ChangedFiles {
     }
 }
 
+/// A call that has been passed is done to its end.
+fn write_all(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < data.len() {
+        match file.write_at(offset + done as u64, &data[done..])? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => done += count,
+        }
+    }
+    Ok(())
+}
+
 /// An open file with a position.
 struct Handle {
     files: ChangedFiles,
@@ -403,8 +436,7 @@ impl io::Read for Handle {
 impl io::Write for Handle {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let (file, at, data) = (self.file.clone(), self.at, buf.to_vec());
-        let write = move || file.write_at(at, &data).map(drop);
-        self.files.pass(OpKind::Write, self.file.path(), Box::new(write))?;
+        self.files.pass(OpKind::Write, self.file.path(), Box::new(move || write_all(&file, at, &data)))?;
         self.at += buf.len() as u64;
         Ok(buf.len())
     }
@@ -444,10 +476,7 @@ impl redb::StorageBackend for ChangedBackend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.file.read_at(offset, out)? == out.len() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        io::Read::read_exact(&mut Handle { files: self.files.clone(), file: self.file.clone(), at: offset }, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -462,8 +491,7 @@ impl redb::StorageBackend for ChangedBackend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let (file, data) = (self.file.clone(), data.to_vec());
-        let write = move || file.write_at(offset, &data).map(drop);
-        self.files.pass(OpKind::Write, self.file.path(), Box::new(write))
+        self.files.pass(OpKind::Write, self.file.path(), Box::new(move || write_all(&file, offset, &data)))
     }
 }
 

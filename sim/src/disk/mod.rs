@@ -247,6 +247,11 @@ impl Disk {
         lock(&self.shared).pending.len()
     }
 
+    /// Whether what reads see is what a power loss would leave: nothing is pending, and nothing was lost.
+    pub fn is_durable(&self) -> bool {
+        self.pending_len() == 0 && !self.has_lost_data()
+    }
+
     /// How many pending writes have at least so many bytes.
     pub fn pending_writes_from(&self, bytes: u64) -> u64 {
         let state = lock(&self.shared);

@@ -49,7 +49,9 @@ impl Closure {
             actor.arm(fault);
             done = step(&mut actor, action);
         }
-        let (point, told) = actor.point_of_fault(done);
+        let point = actor.point_of_fault(done, fault);
+        let is_late = matches!(fault, Fault::FailSync { how: SyncFailure::ReportedLate, .. });
+        let told = !is_late || actor.heard_of_failed_sync();
         let fenced = self.errors == Errors::Fenced && actor.is_fenced();
         let violations = actor.violations();
         actor.end();
