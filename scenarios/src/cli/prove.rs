@@ -305,7 +305,9 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
     let ProveReport { subject, profile, errors, jobs, .. } = report;
     writeln!(out, "subject {subject}, profile {profile}, errors {errors}, {jobs} jobs")?;
     writeln!(out)?;
-    let columns = ["logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "errors", "depth", "findings"];
+    let columns = [
+        "logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "errors", "depth", "findings",
+    ];
     write!(out, "{:22}", "log")?;
     columns.iter().try_for_each(|column| write!(out, "{column:>11}"))?;
     writeln!(out, "  digest")?;

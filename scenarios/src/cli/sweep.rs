@@ -107,7 +107,7 @@ fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
 
 /// Evidence holds whole states; `replay` prints them in full.
 pub(super) fn shortened(evidence: &str) -> String {
-    const CHARS_MAX: usize = 2400;
+    const CHARS_MAX: usize = 240;
     if evidence.chars().count() <= CHARS_MAX {
         return evidence.to_owned();
     }

@@ -30,8 +30,6 @@ pub(super) enum StateId {
     Image(usize),
     /// Something pending: what a start sees, and every image.
     Pair(usize),
-    /// A live node that has left something that is not durable. It is like no other.
-    Passing(usize),
     /// No state: something was wrong with it, and was reported.
     Broken,
 }
@@ -63,9 +61,6 @@ struct Segment {
     before: StateId,
     action: Action,
     points: Vec<Point>,
-    /// Whether everything was durable at its end. If not, the state at its end is like no other, and has to be reached by
-    /// the same way again when the log grows.
-    lasting: bool,
 }
 
 /// Where a state was first met.
@@ -120,8 +115,6 @@ pub(super) struct Closure {
     twins: BTreeMap<(StateId, bool), Station>,
     /// What each stretch led to.
     done: BTreeMap<(StateId, Action), Arc<BTreeSet<StateId>>>,
-    /// States from which a life came to an end of the log with something not durable.
-    unsettled: BTreeSet<StateId>,
     /// From where a node is known to converge, up to the end of the log.
     converging: BTreeSet<Standing>,
     work: VecDeque<StateId>,
@@ -130,7 +123,6 @@ pub(super) struct Closure {
     findings: BTreeMap<String, Finding>,
     depth: u64,
     samples: u64,
-    passing: usize,
     stopped: bool,
     keeps_index: bool,
     errors: Errors,
@@ -149,7 +141,6 @@ impl Closure {
             stations: BTreeMap::new(),
             twins: BTreeMap::new(),
             done: BTreeMap::new(),
-            unsettled: BTreeSet::new(),
             converging: BTreeSet::new(),
             work: VecDeque::new(),
             origins: vec![Origin { parent: None, step: "an empty disk".to_owned(), depth: 0 }],
@@ -157,7 +148,6 @@ impl Closure {
             findings: BTreeMap::new(),
             depth: 0,
             samples: 0,
-            passing: 0,
             stopped: false,
             keeps_index: terms.subject.keeps_index(),
             errors: terms.errors,
@@ -191,13 +181,16 @@ impl Closure {
     pub(super) fn extend(&mut self, script: &Script) {
         let before = script.end() - 1;
         self.converging.clear();
-        self.work.extend(std::mem::take(&mut self.unsettled));
-        for (content, id) in &self.contents {
-            let id = StateId::Image(*id);
-            if content.index() == before && self.stations.contains_key(&id) && !self.work.contains(&id) {
-                self.work.push_back(id);
-            }
-        }
+        let ends_here = |image: &StateId| {
+            let content = self.contents.iter().find(|(_, id)| *image == StateId::Image(**id));
+            content.is_some_and(|(content, _)| content.index() == before)
+        };
+        let pairs = self.pairs.iter().filter(|((seen, _), _)| ends_here(seen));
+        let pairs: Vec<StateId> = pairs.map(|(_, id)| StateId::Pair(*id)).collect();
+        let images = self.contents.iter().filter(|(content, _)| content.index() == before);
+        let images = images.map(|(_, id)| StateId::Image(*id));
+        let known: Vec<StateId> = images.chain(pairs).filter(|id| self.stations.contains_key(id)).collect();
+        self.work.extend(known);
     }
 
     /// Lives on every state until nothing new appears.
@@ -263,39 +256,45 @@ impl Closure {
             return None;
         }
         let database = actor.database;
-        let started = self.current(&mut actor);
+        let started = self.current(&mut actor, &points, origin, Action::Start);
         if !self.done.contains_key(&(id, Action::Start)) {
-            let lasting = actor.is_durable();
-            segments.push(Segment { before: id, action: Action::Start, points, lasting });
+            segments.push(Segment { before: id, action: Action::Start, points });
         }
         let mut current = started;
-        let mut sound = true;
-        while sound && actor.database < actor.script().end() {
+        while current != StateId::Broken && actor.database < actor.script().end() {
             let action = Action::Deliver(actor.database + 1);
             if self.done.contains_key(&(current, action)) {
                 break;
             }
-            sound = self.stretch(&mut actor, current, action, origin, &mut segments);
-            if sound {
-                current = self.current(&mut actor);
-            }
+            current = match self.stretch(&mut actor, current, action, origin) {
+                Some(segment) => {
+                    let state = self.current(&mut actor, &segment.points, origin, action);
+                    segments.push(segment);
+                    state
+                }
+                None => StateId::Broken,
+            };
         }
-        if sound && !self.done.contains_key(&(current, Action::Stop)) {
-            self.stretch(&mut actor, current, Action::Stop, origin, &mut segments);
+        if current != StateId::Broken && !self.done.contains_key(&(current, Action::Stop)) {
+            segments.extend(self.stretch(&mut actor, current, Action::Stop, origin));
         }
         actor.end();
-        if segments.iter().any(|segment| !segment.lasting) {
-            self.unsettled.insert(id);
-        }
         self.crash_all(stage, segments, origin);
-        Some((started, database))
+        (started != StateId::Broken).then_some((started, database))
     }
 
-    /// The state that a live node is in.
-    fn current(&mut self, actor: &mut Actor<'_, '_>) -> StateId {
-        if !actor.is_durable() {
-            self.passing += 1;
-            return StateId::Passing(self.passing);
+    /// The state that a live node is in after a step: where it has left something that is not durable, that of a node
+    /// whose process crashes right there.
+    fn current(
+        &mut self,
+        actor: &mut Actor<'_, '_>,
+        points: &[Point],
+        origin: usize,
+        action: Action,
+    ) -> StateId {
+        if let Some(last) = points.last().filter(|last| !last.disk.is_durable()) {
+            let window = self.crash(&mut actor.stage_for_others(), last, origin, action);
+            return window.pair.unwrap_or(StateId::Broken);
         }
         actor.content_now().map_or(StateId::Broken, |content| self.content_id(content))
     }
@@ -305,15 +304,14 @@ impl Closure {
         StateId::Image(*self.contents.entry(content).or_insert(fresh))
     }
 
-    /// Lives one stretch. False if something was wrong with it: then nobody looks at its crashes.
+    /// Lives one stretch; `None` if something was wrong with it: then nobody looks at its crashes.
     fn stretch(
         &mut self,
         actor: &mut Actor<'_, '_>,
         before: StateId,
         action: Action,
         origin: usize,
-        segments: &mut Vec<Segment>,
-    ) -> bool {
+    ) -> Option<Segment> {
         match action {
             Action::Deliver(_) => drop(actor.deliver_next()),
             Action::Restore(index) => drop(actor.restore(index)),
@@ -324,11 +322,9 @@ impl Closure {
         self.report(actor.script(), &violations, origin, action);
         if violations.iter().any(is_out_of_step) {
             self.done.insert((before, action), Arc::default());
-            return false;
+            return None;
         }
-        let (points, lasting) = (actor.points(), actor.is_durable());
-        segments.push(Segment { before, action, points, lasting });
-        true
+        Some(Segment { before, action, points: actor.points() })
     }
 
     /// A life of one stretch after the start, unless it is known.
@@ -344,8 +340,8 @@ impl Closure {
         if self.done.contains_key(&(started, action)) {
             return;
         }
-        let segments = self.one_life(stage, id, action, disk, known, origin);
-        self.crash_all(stage, segments, origin);
+        let segment = self.one_life(stage, id, action, disk, known, origin);
+        self.crash_all(stage, segment, origin);
     }
 
     /// A life of a start and one stretch, both recorded.
@@ -357,22 +353,19 @@ impl Closure {
         disk: &Disk,
         known: &Known,
         origin: usize,
-    ) -> Vec<Segment> {
+    ) -> Option<Segment> {
         let mut actor = Actor::start(stage, disk.fork(), known, true);
-        let (points, lasting) = (actor.points(), actor.is_durable());
-        let mut segments = vec![Segment { before: id, action: Action::Start, points, lasting }];
-        let started = self.current(&mut actor);
-        if action == Action::Start {
-            actor.end();
-            return segments;
-        }
-        segments.clear();
+        let points = actor.points();
+        let started = self.current(&mut actor, &points, origin, Action::Start);
         if let (Action::Deliver(index), false) = (action, self.keeps_index) {
             actor.redeliver_after(index - 1);
         }
-        self.stretch(&mut actor, started, action, origin, &mut segments);
+        let segment = match action {
+            Action::Start => Some(Segment { before: id, action, points }),
+            _ => self.stretch(&mut actor, started, action, origin),
+        };
         actor.end();
-        segments
+        segment
     }
 
     /// Everything that has to be refused in a state is, and leaves nothing behind.
@@ -409,12 +402,15 @@ impl Closure {
         actor.end();
     }
 
-    fn crash_all(&mut self, stage: &mut Stage<'_>, segments: Vec<Segment>, origin: usize) {
+    fn crash_all(
+        &mut self,
+        stage: &mut Stage<'_>,
+        segments: impl IntoIterator<Item = Segment>,
+        origin: usize,
+    ) {
         for segment in segments {
             let successors = self.successors(stage, &segment, origin);
-            if segment.lasting {
-                self.done.insert((segment.before, segment.action), Arc::new(successors));
-            }
+            self.done.insert((segment.before, segment.action), Arc::new(successors));
         }
     }
 
@@ -427,13 +423,7 @@ impl Closure {
     }
 
     /// Crashes at a point in every way.
-    fn crash(
-        &mut self,
-        stage: &mut Stage<'_>,
-        point: &Point,
-        parent: usize,
-        action: Action,
-    ) -> Arc<Window> {
+    fn crash(&mut self, stage: &mut Stage<'_>, point: &Point, parent: usize, action: Action) -> Arc<Window> {
         let exact = (point.disk.snapshot().digest(), point.known.frontier);
         if let Some(window) = self.windows.get(&exact) {
             let window = Arc::clone(window);
@@ -444,8 +434,7 @@ impl Closure {
             return window;
         }
         let images = self.images_of(stage, point, parent, action);
-        let pair =
-            (!point.disk.is_durable()).then(|| self.pair(stage, point, &images, parent, action));
+        let pair = (!point.disk.is_durable()).then(|| self.pair(stage, point, &images, parent, action));
         let window = Arc::new(Window { images, pair });
         self.windows.insert(exact, Arc::clone(&window));
         window
@@ -647,20 +636,23 @@ impl Closure {
             }
             self.states.twins += 1;
             let before = self.states.checked;
-            let actions: Vec<Action> =
-                self.done.range((id, Action::Start)..=(id, Action::Stop)).map(|((_, action), _)| *action).collect();
+            let actions: Vec<Action> = self
+                .done
+                .range((id, Action::Start)..=(id, Action::Stop))
+                .map(|((_, action), _)| *action)
+                .collect();
             for action in actions {
-                for segment in self.one_life(&mut stage, id, action, &disk, &known, origin) {
+                if let Some(segment) = self.one_life(&mut stage, id, action, &disk, &known, origin) {
                     let found = self.successors(&mut stage, &segment, origin);
                     // A start may tidy up, and then what comes after it begins in another state.
-                    let Some(expected) = self.done.get(&(segment.before, segment.action)) else { continue };
-                    if **expected != found {
+                    let expected = self.done.get(&(segment.before, segment.action)).cloned();
+                    if let Some(expected) = expected.filter(|expected| **expected != found) {
                         let named = |ids: &BTreeSet<StateId>| -> Vec<String> {
                             ids.iter().map(|id| self.named(*id)).collect()
                         };
                         let evidence = format!(
                             "{action} leads to {:?} from one image of {id:?}, to {:?} from another",
-                            named(expected),
+                            named(&expected),
                             named(&found)
                         );
                         let violation = Violation {
@@ -705,13 +697,20 @@ impl Closure {
 fn is_out_of_step(violation: &Violation) -> bool {
     match violation.invariant {
         "replay-converges" => !violation.fingerprint.contains("/memory/"),
-        "legitimate-log-never-halts" | "verdict-matches-model" | "start-succeeds" | "sidecar-old-or-new"
+        "legitimate-log-never-halts"
+        | "verdict-matches-model"
+        | "start-succeeds"
+        | "sidecar-old-or-new"
         | "acknowledged-survives" => true,
         _ => false,
     }
 }
 
+/// Whether an image is as it may be here too. What was reported once is not reported at every place.
 fn is_legal(script: &Script, checked: &Checked, known: &Known) -> bool {
+    if checked.id == StateId::Broken {
+        return true;
+    }
     let same_sidecar = |index: &u64| {
         let (one, other) = (&script.states[*index as usize], &script.states[checked.sidecar as usize]);
         one.keys == other.keys && one.active == other.active

@@ -229,9 +229,9 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.begun.is_some()
     }
 
-    /// Whether everything that is there would be there after a power loss.
-    pub(super) fn is_durable(&self) -> bool {
-        self.disk.is_durable()
+    /// A stage like this one, for lives beside this one.
+    pub(super) fn stage_for_others(&self) -> Stage<'a> {
+        Stage::new(self.stage.subject, self.stage.script)
     }
 
     /// The content that a crash right now would leave, where nothing is pending.
@@ -356,8 +356,7 @@ impl<'s, 'a> Actor<'s, 'a> {
     ) -> Delivered {
         let life = self.life.as_mut().expect("only a live node is delivered to");
         let looks = !expected.advances() || self.armed;
-        let before =
-            looks.then(|| (self.disk.snapshot(), life.keys(), life.held(), self.disk.peek(SIDECAR)));
+        let before = looks.then(|| (self.disk.snapshot(), life.keys(), life.held(), self.disk.peek(SIDECAR)));
         let mutations = self.disk.mutations();
         let answer = match (payload, form) {
             (Some(payload), _) => life.deliver(index, payload),

@@ -294,7 +294,8 @@ fn grow<'s>(
     if left == 0 {
         return;
     }
-    let state = Arc::clone(shorter.0.states.last().expect("there is always the state before the first entry"));
+    let state =
+        Arc::clone(shorter.0.states.last().expect("there is always the state before the first entry"));
     for (letter, form) in script::alphabet().into_iter().enumerate() {
         // What is refused stands for a no-op, and that has a letter of its own.
         if !state.judge(terms.subject.rules(), true, &form).advances() || terms.is_stopped() {

@@ -165,4 +165,3 @@ pub fn alphabet() -> Vec<Form> {
         Form::Malformed(Malformed::TruncatedRotation),
     ]
 }
-

@@ -22,7 +22,8 @@ use crate::prove::script::{self, Script};
 use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings, hardened,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
+    hardened,
 };
 use crate::world::look::Lookout;
 use crate::world::node::blank_disk;
@@ -163,13 +164,13 @@ pub fn mutants() -> Vec<Mutant> {
             pairs.push((first, second));
         }
     }
-    let line = |wanted: Site| sites.iter().find(|(site, _)| *site == wanted).and_then(|(_, line)| line.clone());
+    let line =
+        |wanted: Site| sites.iter().find(|(site, _)| *site == wanted).and_then(|(_, line)| line.clone());
     let drops = sites.iter().filter(|(site, _)| site.can_be_dropped());
     let drops = drops.map(|(site, line)| Mutant { change: Change::Drop(*site), line: line.clone() });
-    let swaps = pairs.iter().map(|(first, second)| Mutant {
-        change: Change::Swap(*first, *second),
-        line: line(*first),
-    });
+    let swaps = pairs
+        .iter()
+        .map(|(first, second)| Mutant { change: Change::Swap(*first, *second), line: line(*first) });
     drops.chain(swaps).collect()
 }
 
@@ -476,7 +477,10 @@ impl redb::StorageBackend for ChangedBackend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        io::Read::read_exact(&mut Handle { files: self.files.clone(), file: self.file.clone(), at: offset }, out)
+        io::Read::read_exact(
+            &mut Handle { files: self.files.clone(), file: self.file.clone(), at: offset },
+            out,
+        )
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

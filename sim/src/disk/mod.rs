@@ -19,13 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use self::{
-    crash::crash,
-    fault::FaultPlan,
-    image::Image,
-    snapshot::live_inodes,
-    state::State,
-};
+use self::{crash::crash, fault::FaultPlan, image::Image, snapshot::live_inodes, state::State};
 pub use self::{
     crash::{Fate, SECTOR, Tearing, WHOLE_FROM},
     fault::{Errno, Fault, SyncFailure},
@@ -255,8 +249,7 @@ impl Disk {
     /// How many pending writes have at least so many bytes.
     pub fn pending_writes_from(&self, bytes: u64) -> u64 {
         let state = lock(&self.shared);
-        let is_long =
-            |op: &&Pending| matches!(op, Pending::Write { data, .. } if data.len() as u64 >= bytes);
+        let is_long = |op: &&Pending| matches!(op, Pending::Write { data, .. } if data.len() as u64 >= bytes);
         state.pending.iter().filter(is_long).count() as u64
     }
 

@@ -92,7 +92,9 @@ fn step(actor: &mut Actor<'_, '_>, action: Action) -> bool {
             actor.stop();
             true
         }
-        Action::Start | Action::Refuse => unreachable!("a start is lived by others, and a refusal calls nothing"),
+        Action::Start | Action::Refuse => {
+            unreachable!("a start is lived by others, and a refusal calls nothing")
+        }
     }
 }
 
