@@ -9,6 +9,13 @@
 //! 6 rename  path.tmp -> path  readers see the old file or the new one
 //! 7 sync    directory         until here the rename may be lost, together with what is built on it
 //! ```
+//!
+//! # What each call is for
+//!
+//! The calls that this crate makes by itself, in the order in which a node makes them first, and what a closure of all
+//! crash states finds broken where one of them answers that it is done and is not. It is made by a test, which fails
+//! where this table no longer holds.
+#![doc = include_str!("../barriers.snap")]
 
 use std::io::{self, Write};
 

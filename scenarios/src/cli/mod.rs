@@ -174,6 +174,9 @@ struct ProveArgs {
     /// unfenced (without that rule, which breaks the database) [default: fenced, with --all-logs none]
     #[arg(long, value_name = "NAME")]
     errors: Option<Errors>,
+    /// Also sample images in which sectors are garbage: a node may refuse them, and must not go on wrongly
+    #[arg(long)]
+    garbled: bool,
     /// Threads [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     jobs: Option<u16>,

@@ -161,6 +161,7 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
         profile,
         lies: args.setup.lies(),
         errors: args.errors(),
+        garbled: args.garbled,
         first_only: false,
         stop: &stop,
         progress: &progress,
@@ -332,6 +333,9 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let mut skipped = States::default();
     report.proofs.iter().for_each(|proof| skipped.add(&proof.states));
+    if skipped.garbled > 0 {
+        writeln!(out, "garbled: {} images, {} starts cleanly refused", skipped.garbled, skipped.refused)?;
+    }
     skipped.skipped.iter().try_for_each(|(reason, count)| writeln!(out, "left out: {count} {reason}"))?;
     let state = if report.complete { "complete" } else { "NOT complete" };
     writeln!(

@@ -1,6 +1,7 @@
 //! The closure itself: which states there are, what each was led to by, and which are still to be lived.
 
 mod errors;
+mod garbled;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -126,6 +127,7 @@ pub(super) struct Closure {
     stopped: bool,
     keeps_index: bool,
     errors: Errors,
+    garbled: bool,
     /// Stretches in which every call was made to fail.
     failed: BTreeSet<(StateId, Action)>,
 }
@@ -151,6 +153,7 @@ impl Closure {
             stopped: false,
             keeps_index: terms.subject.keeps_index(),
             errors: terms.errors,
+            garbled: terms.garbled,
             failed: BTreeSet::new(),
         };
         let disk = blank_disk(terms.profile, terms.lies);
@@ -459,6 +462,9 @@ impl Closure {
         }
         if !walk.is_complete() {
             *self.states.skipped.entry(TOO_LARGE.to_owned()).or_default() += 1;
+        }
+        if self.garbled && point.disk.pending_len() > 0 {
+            self.garble(stage, point, parent, action);
         }
         let pages = point.disk.pending_writes_from(WHOLE_FROM);
         if pages > 0 {

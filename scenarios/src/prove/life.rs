@@ -229,6 +229,14 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.begun.is_some()
     }
 
+    /// Why the start was refused, if it was.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self.history.first() {
+            Some(Event::StartRefused { why, .. }) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
     /// A stage like this one, for lives beside this one.
     pub(super) fn stage_for_others(&self) -> Stage<'a> {
         Stage::new(self.stage.subject, self.stage.script)

@@ -60,6 +60,10 @@ pub struct States {
     pub twins: u64,
     /// Steps in which a call was made to fail, or to do less than it was asked for.
     pub errors: u64,
+    /// Images with garbled sectors.
+    pub garbled: u64,
+    /// Of them, those on which a start was cleanly refused.
+    pub refused: u64,
     /// Entries that had to be refused and were, each in each state in which the model refuses it.
     pub refusals: u64,
     /// What was left out, by reason.
@@ -75,6 +79,8 @@ impl States {
         self.expanded += other.expanded;
         self.twins += other.twins;
         self.errors += other.errors;
+        self.garbled += other.garbled;
+        self.refused += other.refused;
         self.refusals += other.refusals;
         for (reason, count) in &other.skipped {
             *self.skipped.entry(reason.clone()).or_default() += count;
@@ -192,6 +198,8 @@ pub struct Terms<'a> {
     pub lies: Lies,
     /// Which errors of the disk are gone through.
     pub errors: Errors,
+    /// Also sample images in which sectors are garbage, which a node may refuse.
+    pub garbled: bool,
     /// End with the first violation, incomplete.
     pub first_only: bool,
     /// Set by anyone to end it early, incomplete.

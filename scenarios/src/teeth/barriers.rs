@@ -69,8 +69,10 @@ pub struct Site {
 }
 
 impl Site {
-    fn is_of_database(self) -> bool {
-        self.file == DATABASE || self.file == DATABASE_TMP
+    /// Whether it is a call of the database itself.
+    pub fn is_of_database(self) -> bool {
+        [DATABASE, DATABASE_TMP].contains(&self.file)
+            && matches!(self.call, OpKind::Write | OpKind::SetLen | OpKind::SyncFile)
     }
 
     /// Whether a call belongs to this one's step: what a database does without a pause is one.
@@ -248,6 +250,7 @@ pub fn judge(
             profile: Profile::Posix,
             lies: Lies::NONE,
             errors: Errors::Fenced,
+            garbled: false,
             first_only: true,
             stop,
             progress,
@@ -292,15 +295,13 @@ impl Calls {
     fn site(&mut self, call: OpKind, file: &'static str) -> Site {
         let stage = self.stage.unwrap_or(Stage::Start);
         let nth = self.counts.entry((call, file)).or_default();
-        let mut site = Site { stage, call, file, nth: *nth };
-        if site.is_of_database() && matches!(call, OpKind::Write | OpKind::SetLen | OpKind::SyncFile) {
-            site.nth = 0;
-            if call == OpKind::SetLen {
-                site.call = OpKind::Write;
-            }
-        } else {
-            *nth += 1;
+        let site = Site { stage, call, file, nth: *nth };
+        if site.is_of_database() {
+            // A change of length is a write of it.
+            let call = if call == OpKind::SetLen { OpKind::Write } else { call };
+            return Site { call, nth: 0, ..site };
         }
+        *nth += 1;
         site
     }
 }
