@@ -221,35 +221,35 @@ impl Closure {
 
     /// Records what a host can make of a state, and crashes it everywhere.
     fn expand(&mut self, stage: &mut Stage<'_>, id: StateId) {
-        let Station { disk, known, origin } = self.stations[&id].clone();
-        let Some((started, database)) = self.go_on(stage, id, &disk, &known, origin) else { return };
-        self.refuse(stage, started, &disk, &known, origin);
+        let station = self.stations[&id].clone();
+        let Some((started, database)) = self.go_on(stage, id, &station) else { return };
+        self.refuse(stage, started, &station);
         if self.errors != Errors::None {
-            self.fail_every_call(stage, (id, started), database);
+            self.fail_every_call(stage, (id, started), database, &station);
         }
-        if self.keeps_index {
-            for index in 0..=database {
-                self.one(stage, (id, started), Action::Restore(index), &disk, &known, origin);
-            }
-        } else {
-            for index in 0..database {
-                self.one(stage, (id, started), Action::Restore(index), &disk, &known, origin);
-                self.one(stage, (id, started), Action::Deliver(index + 1), &disk, &known, origin);
+        let back = |index: u64| Action::Restore(index);
+        let again = |index: u64| Action::Deliver(index + 1);
+        let others: Vec<Action> = match self.keeps_index {
+            // Such a subject skips what it has, which the life that goes on has seen already.
+            true => (0..=database).map(back).collect(),
+            false => (0..database).flat_map(|index| [back(index), again(index)]).collect(),
+        };
+        for action in others {
+            if !self.done.contains_key(&(started, action)) {
+                let segment = self.one_life(stage, id, action, &station);
+                self.crash_all(stage, segment, station.origin);
             }
         }
     }
 
     /// The life in which the host goes on, as far as that is new. Gives the state after its start, and where that is.
-    fn go_on(
-        &mut self,
-        stage: &mut Stage<'_>,
-        id: StateId,
-        disk: &Disk,
-        known: &Known,
-        origin: usize,
-    ) -> Option<(StateId, u64)> {
+    fn go_on(&mut self, stage: &mut Stage<'_>, id: StateId, station: &Station) -> Option<(StateId, u64)> {
+        let origin = station.origin;
         let mut segments = Vec::new();
-        let mut actor = Actor::start(stage, disk.fork(), known, true);
+        let mut actor = Actor::start(stage, station.disk.fork(), &station.known, true);
+        if self.keeps_index && actor.lives() {
+            actor.deliver_what_it_has();
+        }
         let points = actor.points();
         let violations = actor.violations();
         if violations.iter().any(is_out_of_step) || !actor.lives() {
@@ -330,34 +330,16 @@ impl Closure {
         Some(Segment { before, action, points: actor.points() })
     }
 
-    /// A life of one stretch after the start, unless it is known.
-    fn one(
-        &mut self,
-        stage: &mut Stage<'_>,
-        (id, started): (StateId, StateId),
-        action: Action,
-        disk: &Disk,
-        known: &Known,
-        origin: usize,
-    ) {
-        if self.done.contains_key(&(started, action)) {
-            return;
-        }
-        let segment = self.one_life(stage, id, action, disk, known, origin);
-        self.crash_all(stage, segment, origin);
-    }
-
     /// A life of a start and one stretch, both recorded.
     fn one_life(
         &mut self,
         stage: &mut Stage<'_>,
         id: StateId,
         action: Action,
-        disk: &Disk,
-        known: &Known,
-        origin: usize,
+        station: &Station,
     ) -> Option<Segment> {
-        let mut actor = Actor::start(stage, disk.fork(), known, true);
+        let origin = station.origin;
+        let mut actor = Actor::start(stage, station.disk.fork(), &station.known, true);
         let points = actor.points();
         let started = self.current(&mut actor, &points, origin, Action::Start);
         if let (Action::Deliver(index), false) = (action, self.keeps_index) {
@@ -372,7 +354,9 @@ impl Closure {
     }
 
     /// Everything that has to be refused in a state is, and leaves nothing behind.
-    fn refuse(&mut self, stage: &mut Stage<'_>, started: StateId, disk: &Disk, known: &Known, origin: usize) {
+    fn refuse(&mut self, stage: &mut Stage<'_>, started: StateId, station: &Station) {
+        let Station { disk, known, origin } = station;
+        let origin = *origin;
         if self.done.contains_key(&(started, Action::Refuse)) {
             return;
         }
@@ -635,7 +619,8 @@ impl Closure {
             return;
         }
         let mut stage = Stage::new(terms.subject, script);
-        for ((id, _), Station { disk, known, origin }) in std::mem::take(&mut self.twins) {
+        for ((id, _), station) in std::mem::take(&mut self.twins) {
+            let origin = station.origin;
             if terms.is_stopped() {
                 self.stopped = true;
                 return;
@@ -648,7 +633,7 @@ impl Closure {
                 .map(|((_, action), _)| *action)
                 .collect();
             for action in actions {
-                if let Some(segment) = self.one_life(&mut stage, id, action, &disk, &known, origin) {
+                if let Some(segment) = self.one_life(&mut stage, id, action, &station) {
                     let found = self.successors(&mut stage, &segment, origin);
                     // A start may tidy up, and then what comes after it begins in another state.
                     let expected = self.done.get(&(segment.before, segment.action)).cloned();

@@ -248,6 +248,17 @@ impl<'s, 'a> Actor<'s, 'a> {
         Some(Files::on(&self.disk).with(&look, self.known.frontier))
     }
 
+    /// The host delivers once more what the database has already. Nothing may come of it: if a call is made, the states
+    /// before it are part of the step.
+    pub(super) fn deliver_what_it_has(&mut self) {
+        for index in 1..=self.database {
+            let entry = &self.stage.script.entries[index as usize - 1];
+            let (form, expected) = (entry.form.clone(), entry.verdict);
+            let payload = self.stage.lookout.payload(index, &form);
+            self.deliver(index, &form, payload.as_deref(), expected, Delivery::Kept);
+        }
+    }
+
     /// The host goes back to `index`, on the database as it is. It has to remember that first, for a subject that keeps
     /// no index: what it has delivered again is to be followed by all that came after it.
     pub(super) fn redeliver_after(&mut self, index: u64) {

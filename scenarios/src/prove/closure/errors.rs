@@ -14,19 +14,19 @@ impl Closure {
         stage: &mut Stage<'_>,
         (id, started): (StateId, StateId),
         database: u64,
+        station: &Station,
     ) {
         let mut actions = vec![(id, Action::Start), (started, Action::Restore(0)), (started, Action::Stop)];
         if database < stage.script.end() {
             actions.push((started, Action::Deliver(database + 1)));
         }
-        let station = self.stations[&id].clone();
         for (before, action) in actions {
             if !self.failed.insert((before, action)) {
                 continue;
             }
-            for (call, op) in calls_of(stage, &station, action) {
+            for (call, op) in calls_of(stage, station, action) {
                 for fault in menu(call, &op, self.errors) {
-                    self.fail(stage, &station, action, fault);
+                    self.fail(stage, station, action, fault);
                 }
             }
         }
