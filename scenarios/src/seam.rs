@@ -1,5 +1,7 @@
 //! Where the applier meets the simulated world: its ports, and redb's, on the simulated disk.
 
+pub mod gated;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

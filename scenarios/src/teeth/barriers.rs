@@ -13,14 +13,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use applier::StartError;
-use applier::ports::{Files, WriteFile};
-use sim::{File, Lies, Mount, OpKind, Profile};
+use sim::{Lies, OpKind, Profile};
 
 use crate::form::Form;
 use crate::model::Rules;
 use crate::prove::script::{self, Script};
 use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
+use crate::seam::gated::{Gate, GatedFiles, Perform};
 use crate::subject::{
     DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
     hardened,
@@ -278,8 +278,6 @@ pub(crate) struct Calls {
     held: Vec<Perform>,
 }
 
-type Perform = Box<dyn FnOnce() -> io::Result<()> + Send>;
-
 fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -306,10 +304,9 @@ impl Calls {
     }
 }
 
-/// Files whose calls are counted, and one of them changed.
+/// What stands between the applier and its files.
 #[derive(Clone)]
-pub(crate) struct ChangedFiles {
-    mount: Mount,
+struct Protocol {
     change: Option<Change>,
     calls: Arc<Mutex<Calls>>,
 }
@@ -322,11 +319,7 @@ fn name(path: &str) -> &'static str {
     NAMES.into_iter().find(|name| *name == path).expect("an applier stays with its own files")
 }
 
-impl ChangedFiles {
-    pub(crate) fn new(mount: Mount, change: Option<Change>, calls: Arc<Mutex<Calls>>) -> ChangedFiles {
-        ChangedFiles { mount, change, calls }
-    }
-
+impl Gate for Protocol {
     fn pass(&self, call: OpKind, path: &str, perform: Perform) -> io::Result<()> {
         let file = name(path);
         let mut calls = lock(&self.calls);
@@ -355,7 +348,9 @@ impl ChangedFiles {
         held.into_iter().try_for_each(|held| held())?;
         perform()
     }
+}
 
+impl Protocol {
     /// The stage is over: what was put off is done.
     fn flush(&self) -> io::Result<()> {
         let held = std::mem::take(&mut lock(&self.calls).held);
@@ -363,147 +358,10 @@ impl ChangedFiles {
     }
 }
 
-impl Files for ChangedFiles {
-    type Backend = ChangedBackend;
-
-    fn open_read(&self, path: &str) -> io::Result<Box<dyn io::Read>> {
-        Ok(Box::new(Handle { files: self.clone(), file: self.mount.open(path)?, at: 0 }))
-    }
-
-    fn create_new(&self, path: &str) -> io::Result<Box<dyn WriteFile>> {
-        // A creation answers with a file, so it is passed on its own.
-        self.pass(OpKind::Create, path, Box::new(|| Ok(())))?;
-        Ok(Box::new(Handle { files: self.clone(), file: self.mount.create_new(path)?, at: 0 }))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (mount, from, path) = (self.mount.clone(), from.to_owned(), to.to_owned());
-        self.pass(OpKind::Rename, to, Box::new(move || mount.rename(&from, &path)))
-    }
-
-    fn unlink(&self, path: &str) -> io::Result<()> {
-        let (mount, name) = (self.mount.clone(), path.to_owned());
-        self.pass(OpKind::Unlink, path, Box::new(move || mount.unlink(&name)))
-    }
-
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let (mount, name) = (self.mount.clone(), path.to_owned());
-        self.pass(OpKind::SyncDir, path, Box::new(move || mount.sync_dir(&name)))
-    }
-
-    fn lock_dir(&self, _path: &str) -> io::Result<Box<dyn Send>> {
-        Ok(Box::new(()))
-    }
-
-    fn len(&self, path: &str) -> io::Result<Option<u64>> {
-        self.mount.len(path)
-    }
-
-    fn backend(&self, path: &str, create: bool) -> io::Result<ChangedBackend> {
-        if !create {
-            return Ok(ChangedBackend { files: self.clone(), file: self.mount.open(path)? });
-        }
-        self.pass(OpKind::Create, path, Box::new(|| Ok(())))?;
-        Ok(ChangedBackend { files: self.clone(), file: self.mount.create_new(path)? })
-    }
-}
-
-/// A call that has been passed is done to its end.
-fn write_all(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < data.len() {
-        match file.write_at(offset + done as u64, &data[done..])? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => done += count,
-        }
-    }
-    Ok(())
-}
-
-/// An open file with a position.
-struct Handle {
-    files: ChangedFiles,
-    file: File,
-    at: u64,
-}
-
-impl io::Read for Handle {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(self.at, buf)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl io::Write for Handle {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let (file, at, data) = (self.file.clone(), self.at, buf.to_vec());
-        self.files.pass(OpKind::Write, self.file.path(), Box::new(move || write_all(&file, at, &data)))?;
-        self.at += buf.len() as u64;
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl WriteFile for Handle {
-    fn sync(&mut self) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.pass(OpKind::SyncFile, self.file.path(), Box::new(move || file.sync()))
-    }
-
-    fn close(self: Box<Self>) -> io::Result<()> {
-        // What was put off still holds the file.
-        Ok(())
-    }
-}
-
-/// A database's file.
-pub(crate) struct ChangedBackend {
-    files: ChangedFiles,
-    file: File,
-}
-
-impl fmt::Debug for ChangedBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ChangedBackend").field(&self.file).finish()
-    }
-}
-
-impl redb::StorageBackend for ChangedBackend {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        io::Read::read_exact(
-            &mut Handle { files: self.files.clone(), file: self.file.clone(), at: offset },
-            out,
-        )
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.pass(OpKind::SetLen, self.file.path(), Box::new(move || file.set_len(len)))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.pass(OpKind::SyncFile, self.file.path(), Box::new(move || file.sync()))
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (file, data) = (self.file.clone(), data.to_vec());
-        self.files.pass(OpKind::Write, self.file.path(), Box::new(move || write_all(&file, offset, &data)))
-    }
-}
-
 /// Our applier on changed files.
 struct ChangedLife {
     inner: Option<Box<dyn Life>>,
-    files: ChangedFiles,
+    protocol: Protocol,
 }
 
 /// Starts our applier on files with a change.
@@ -512,12 +370,13 @@ pub(crate) fn start(
     change: Option<Change>,
     calls: Arc<Mutex<Calls>>,
 ) -> Result<Box<dyn Life>, StartError> {
-    let files = ChangedFiles::new(world.files.mount().clone(), change, calls);
-    lock(&files.calls).begin(Stage::Start);
-    let inner = hardened::start_on(world, files.clone(), Arc::clone(&world.kek) as _, |registry| registry)?;
+    let protocol = Protocol { change, calls };
+    lock(&protocol.calls).begin(Stage::Start);
+    let files = GatedFiles::new(world.files.mount().clone(), Arc::new(protocol.clone()));
+    let inner = hardened::start_on(world, files, Arc::clone(&world.kek) as _, |registry| registry)?;
     // An error of what was put off comes too late for anybody to hear of it.
-    let _ = files.flush();
-    Ok(Box::new(ChangedLife { inner: Some(inner), files }))
+    let _ = protocol.flush();
+    Ok(Box::new(ChangedLife { inner: Some(inner), protocol }))
 }
 
 impl ChangedLife {
@@ -526,18 +385,18 @@ impl ChangedLife {
     }
 
     fn during<T>(&mut self, stage: Stage, act: impl FnOnce(&mut dyn Life) -> T) -> T {
-        lock(&self.files.calls).begin(stage);
+        lock(&self.protocol.calls).begin(stage);
         let done = act(self.inner.as_deref_mut().expect("it is taken only when dropped"));
-        let _ = self.files.flush();
+        let _ = self.protocol.flush();
         done
     }
 }
 
 impl Drop for ChangedLife {
     fn drop(&mut self) {
-        lock(&self.files.calls).begin(Stage::Stop);
+        lock(&self.protocol.calls).begin(Stage::Stop);
         self.inner = None;
-        let _ = self.files.flush();
+        let _ = self.protocol.flush();
     }
 }
 
