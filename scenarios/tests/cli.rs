@@ -1,30 +1,11 @@
 //! The command line as its users and their scripts meet it.
 
+mod command;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-fn sim(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scenarios")).args(args).output().expect("the binary runs")
-}
-
-fn check(args: &[&str], status: i32, said: &[&str]) -> Output {
-    let output = sim(args);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let all = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(status), "{args:?}: {all}");
-    for word in said {
-        assert!(all.contains(word), "{args:?} does not say {word:?}: {all}");
-    }
-    output
-}
-
-fn json(args: &[&str], status: i32) -> serde_json::Value {
-    let output = check(args, status, &[]);
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(text.lines().count(), 1, "exactly one object");
-    serde_json::from_str(&text).expect("JSON")
-}
+use command::{check, json};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds")

@@ -100,11 +100,6 @@ impl SetupArgs {
         self.lie.unwrap_or(Lies::NONE)
     }
 
-    /// As they are written on a command line.
-    fn options(&self) -> String {
-        options(self.subject(), self.profile(), self.lies())
-    }
-
     fn subject(&self) -> Subject {
         self.subject.unwrap_or(Subject::Hardened)
     }
@@ -159,6 +154,9 @@ impl SweepArgs {
     }
 }
 
+/// The longest logs of which all can be closed.
+const LOG_LENGTH_MAX: u8 = 4;
+
 #[derive(Debug, Args)]
 struct ProveArgs {
     /// Close this log only: first-bootstrap, rotations, registrations, duplicates, refusals, mixed (repeatable)
@@ -166,7 +164,7 @@ struct ProveArgs {
     #[arg(long, value_name = "NAME")]
     log: Vec<String>,
     /// Close every log of up to N entries instead of the named ones
-    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4), value_name = "N", conflicts_with = "log")]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(LOG_LENGTH_MAX)), value_name = "N", conflicts_with = "log")]
     all_logs: Option<u8>,
     #[command(flatten)]
     setup: SetupArgs,
@@ -189,7 +187,7 @@ struct ProveArgs {
     /// Write the certificate to this file as well
     #[arg(long, value_name = "FILE")]
     out: Option<std::path::PathBuf>,
-    /// Run again what this certificate says, and compare
+    /// Run again what this certificate says, and compare; it knows its logs and all options that matter
     #[arg(long, value_name = "FILE")]
     verify: Option<std::path::PathBuf>,
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,19 +11,24 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sim::{Lies, Profile};
 
 use super::report::rate;
 use super::sweep::shortened;
-use super::{Exit, Format, ProveArgs, complain, cores, now};
+use super::{Exit, Format, LOG_LENGTH_MAX, ProveArgs, complain, cores, now, options};
 use crate::form::Form;
-use crate::prove::{self, Finding, Proof, States, Terms, script};
+use crate::prove::{self, Errors, Finding, Proof, States, Terms, script};
+use crate::subject::Subject;
 
 #[derive(Debug, Serialize)]
 struct ProveReport {
     command: &'static str,
     subject: &'static str,
     profile: &'static str,
+    lie: Option<&'static str>,
     errors: &'static str,
+    garbled: bool,
     complete: bool,
     jobs: usize,
     seconds: f64,
@@ -58,18 +64,20 @@ struct FindingReport {
     evidence: String,
 }
 
-/// What a certificate says, and a second run has to come to as well.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+/// What a certificate says, and a second run has to come to as well: everything but speed and wording.
+#[derive(Debug, Serialize, Deserialize)]
 struct Certificate {
     subject: String,
     profile: String,
+    lie: Option<String>,
     errors: String,
+    garbled: bool,
     complete: bool,
     proofs: Vec<CertifiedProof>,
     violations: u64,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct CertifiedProof {
     scenario: String,
     logs: u64,
@@ -82,28 +90,24 @@ struct CertifiedProof {
     findings: Vec<CertifiedFinding>,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct CertifiedFinding {
     fingerprint: String,
+    invariant: String,
     states_hit: u64,
+    log: String,
+    path: Vec<String>,
 }
 
 pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
-    let logs = match logs(args) {
-        Ok(logs) => logs,
-        Err(message) => {
+    let (plan, certificate) = match plan(args) {
+        Ok(plan) => plan,
+        Err((exit, message)) => {
             complain(&message);
-            return Ok(Exit::Usage);
+            return Ok(exit);
         }
     };
-    let certificate = match args.verify.as_deref().map(certificate).transpose() {
-        Ok(certificate) => certificate,
-        Err(message) => {
-            complain(&message);
-            return Ok(Exit::HarnessFailed);
-        }
-    };
-    let report = run(args, &logs);
+    let report = run(args, &plan);
     match args.format {
         Format::Json => {
             serde_json::to_writer(&mut *out, &report)?;
@@ -111,41 +115,147 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
         Format::Text => text(&report, out)?,
     }
-    if let (Some(certificate), Some(path)) = (certificate, &args.verify) {
-        match compare(&certificate, &report) {
-            Ok(()) => complain(&format!("{}: verified, this run came to the same", path.display())),
-            Err(message) => {
-                complain(&format!("{}: NOT verified: {message}", path.display()));
-                return Ok(Exit::HarnessFailed);
-            }
-        }
-    }
+    let mut exit = if report.violations > 0 { Exit::Violation } else { Exit::Clean };
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise");
         bytes.push(b'\n');
         if let Err(error) = fs::write(path, bytes) {
             complain(&format!("{}: cannot be written: {error}", path.display()));
-            return Ok(Exit::HarnessFailed);
+            exit = Exit::HarnessFailed;
         }
     }
-    Ok(if report.violations > 0 { Exit::Violation } else { Exit::Clean })
-}
-
-type Logs = Vec<(&'static str, Vec<Form>)>;
-
-fn logs(args: &ProveArgs) -> Result<Logs, String> {
-    let named = script::named();
-    let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
-    if let Some(unknown) = args.log.iter().find(|log| !names.contains(&log.as_str())) {
-        return Err(format!("there is no log {unknown:?}; there are: {}", names.join(", ")));
+    if let (Some(certificate), Some(path)) = (certificate, &args.verify) {
+        let differences = compare(&certificate, &report);
+        if differences.is_empty() {
+            complain(&format!("{}: verified, this run came to the same", path.display()));
+        } else {
+            complain(&format!("{}: NOT verified", path.display()));
+            differences.iter().for_each(|difference| complain(difference));
+            exit = Exit::HarnessFailed;
+        }
     }
-    let chosen = |name: &str| args.log.is_empty() || args.log.iter().any(|log| log == name);
-    Ok(named.into_iter().filter(|(name, _)| chosen(name)).collect())
+    Ok(exit)
 }
 
-fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
+/// What is to be proven.
+struct Plan {
+    subject: Subject,
+    profile: Profile,
+    lies: Lies,
+    errors: Errors,
+    garbled: bool,
+    logs: Logs,
+}
+
+enum Logs {
+    Named(Vec<(&'static str, Vec<Form>)>),
+    All(u8),
+}
+
+impl Logs {
+    /// The named logs of these names, or all of them where there is no name.
+    fn named(names: &[String]) -> Result<Logs, String> {
+        let named = script::named();
+        let known: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(format!("there is no log {unknown:?}; there are: {}", known.join(", ")));
+        }
+        let chosen = |name: &str| names.is_empty() || names.iter().any(|log| log == name);
+        Ok(Logs::Named(named.into_iter().filter(|(name, _)| chosen(name)).collect()))
+    }
+
+    /// Those that a certificate's proofs are about.
+    fn of(certificate: &Certificate) -> Result<Logs, String> {
+        let names: Vec<String> = certificate.proofs.iter().map(|proof| proof.scenario.clone()).collect();
+        match names.as_slice() {
+            [] => Err("it is about no log".to_owned()),
+            [name] if name.starts_with(prove::EVERY_LOG) => {
+                let length = name[prove::EVERY_LOG.len()..].parse().ok();
+                let length = length.filter(|length| (1..=LOG_LENGTH_MAX).contains(length));
+                length.map(Logs::All).ok_or_else(|| format!("there is no {name:?}"))
+            }
+            names => Logs::named(names),
+        }
+    }
+
+    /// As they are written on a command line.
+    fn options(&self) -> String {
+        match self {
+            Logs::Named(logs) => {
+                logs.iter().map(|(name, _)| format!("--log {name}")).collect::<Vec<_>>().join(" ")
+            }
+            Logs::All(length) => format!("--all-logs {length}"),
+        }
+    }
+}
+
+impl Plan {
+    fn asked_for(args: &ProveArgs) -> Result<Plan, String> {
+        let logs = args.all_logs.map_or_else(|| Logs::named(&args.log), |length| Ok(Logs::All(length)))?;
+        let (subject, profile) = (args.setup.subject(), args.setup.profile());
+        let (lies, errors, garbled) = (args.setup.lies(), args.errors(), args.garbled);
+        Ok(Plan { subject, profile, lies, errors, garbled, logs })
+    }
+
+    fn of(certificate: &Certificate) -> Result<Plan, String> {
+        fn parsed<T: FromStr<Err: ToString>>(name: &str) -> Result<T, String> {
+            name.parse().map_err(|error: T::Err| error.to_string())
+        }
+        Ok(Plan {
+            subject: parsed(&certificate.subject)?,
+            profile: parsed(&certificate.profile)?,
+            lies: certificate.lie.as_deref().map_or(Ok(Lies::NONE), parsed)?,
+            errors: parsed(&certificate.errors)?,
+            garbled: certificate.garbled,
+            logs: Logs::of(certificate)?,
+        })
+    }
+
+    /// A certificate says itself what is to be run: what is asked for beside it has to be the same.
+    fn agrees_with(&self, args: &ProveArgs) -> Result<(), String> {
+        let (setup, lies) = (&args.setup, |lies: Lies| lies.name().unwrap_or("none"));
+        let options = [
+            ("--subject", self.subject.name(), setup.subject.map(Subject::name)),
+            ("--profile", self.profile.name(), setup.profile.map(Profile::name)),
+            ("--lie", lies(self.lies), setup.lie.map(lies)),
+            ("--errors", self.errors.name(), args.errors.map(Errors::name)),
+        ];
+        for (option, own, asked) in options {
+            if let Some(asked) = asked.filter(|asked| *asked != own) {
+                return Err(format!("it was made with {option} {own}, and not with {option} {asked}"));
+            }
+        }
+        if args.garbled && !self.garbled {
+            return Err("it was made without --garbled".to_owned());
+        }
+        if args.all_logs.is_none() && args.log.is_empty() {
+            return Ok(());
+        }
+        let (own, asked) = (self.logs.options(), Plan::asked_for(args)?.logs.options());
+        match own == asked {
+            true => Ok(()),
+            false => Err(format!("it was made with {own}, and not with {asked}")),
+        }
+    }
+}
+
+/// What is to be run, and the certificate that says so.
+fn plan(args: &ProveArgs) -> Result<(Plan, Option<Certificate>), (Exit, String)> {
+    let Some(path) = &args.verify else {
+        let plan = Plan::asked_for(args).map_err(|message| (Exit::Usage, message))?;
+        return Ok((plan, None));
+    };
+    let in_file = |message| format!("{}: {message}", path.display());
+    let certificate = certificate(path).map_err(|message| (Exit::HarnessFailed, in_file(message)))?;
+    let plan = Plan::of(&certificate)
+        .map_err(|message| (Exit::HarnessFailed, in_file(format!("not a certificate: {message}"))))?;
+    plan.agrees_with(args).map_err(|message| (Exit::Usage, in_file(message)))?;
+    Ok((plan, Some(certificate)))
+}
+
+fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
     let jobs = args.jobs.map_or_else(cores, usize::from);
-    let (subject, profile) = (args.setup.subject(), args.setup.profile());
+    let Plan { subject, profile, lies, errors, garbled, ref logs } = *plan;
     let floor = floor();
     let began = now();
     let (stop, checked) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -159,9 +269,9 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
     let terms = Terms {
         subject,
         profile,
-        lies: args.setup.lies(),
-        errors: args.errors(),
-        garbled: args.garbled,
+        lies,
+        errors,
+        garbled,
         first_only: false,
         stop: &stop,
         progress: &progress,
@@ -177,9 +287,9 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
             let (stop, finished) = (&stop, &finished);
             scope.spawn(move || watch(limit.0, began, stop, finished));
         }
-        let proofs = pool.install(|| match args.all_logs {
-            Some(length) => vec![timed(&|| prove::every_log(terms, length.into()))],
-            None => logs
+        let proofs = pool.install(|| match logs {
+            Logs::All(length) => vec![timed(&|| prove::every_log(terms, (*length).into()))],
+            Logs::Named(logs) => logs
                 .par_iter()
                 .with_max_len(1)
                 .map(|(name, forms)| timed(&|| prove::one_log(terms, name, forms)))
@@ -191,17 +301,19 @@ fn run(args: &ProveArgs, logs: &Logs) -> ProveReport {
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     // Logs are closed side by side, and the last one alone.
-    let cpu = match args.all_logs {
-        Some(_) => seconds * jobs as f64,
-        None => proofs.iter().map(|(_, seconds)| seconds).sum(),
+    let cpu = match logs {
+        Logs::All(_) => seconds * jobs as f64,
+        Logs::Named(_) => proofs.iter().map(|(_, seconds)| seconds).sum(),
     };
     let proofs: Vec<ProofReport> =
-        proofs.into_iter().map(|(proof, seconds)| ProofReport::new(proof, seconds, args)).collect();
+        proofs.into_iter().map(|(proof, seconds)| ProofReport::new(proof, seconds, plan)).collect();
     ProveReport {
         command: "prove",
         subject: subject.name(),
         profile: profile.name(),
-        errors: args.errors().name(),
+        lie: lies.name(),
+        errors: errors.name(),
+        garbled,
         complete: proofs.iter().all(|proof| proof.complete),
         jobs,
         seconds,
@@ -237,13 +349,13 @@ fn floor() -> f64 {
 }
 
 impl ProofReport {
-    fn new(proof: Proof, seconds: f64, args: &ProveArgs) -> ProofReport {
-        let which = match args.all_logs {
-            Some(length) => format!("--all-logs {length}"),
-            None => format!("--log {}", proof.log),
+    fn new(proof: Proof, seconds: f64, plan: &Plan) -> ProofReport {
+        let which = match &plan.logs {
+            Logs::All(_) => plan.logs.options(),
+            Logs::Named(_) => format!("--log {}", proof.log),
         };
-        let errors = args.errors().name();
-        let reproduce = format!("cargo sim prove {which} --errors {errors}{}", args.setup.options());
+        let (errors, options) = (plan.errors.name(), options(plan.subject, plan.profile, plan.lies));
+        let reproduce = format!("cargo sim prove {which} --errors {errors}{options}");
         let finding = |(fingerprint, found): (String, Finding)| FindingReport {
             fingerprint,
             invariant: found.invariant,
@@ -258,7 +370,7 @@ impl ProofReport {
             logs: proof.logs,
             distinct_logs: proof.distinct_logs,
             complete: proof.complete,
-            assumes: args.errors().assumes(),
+            assumes: plan.errors.assumes(),
             states: proof.states,
             recovery_depth_max: proof.recovery_depth_max,
             digest: format!("{:016x}", proof.digest),
@@ -269,42 +381,50 @@ impl ProofReport {
 }
 
 fn certificate(path: &Path) -> Result<Certificate, String> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("{}: not a certificate: {error}", path.display()))
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("not a certificate: {error}"))
 }
 
-/// A certificate holds if this run says the same of everything but time.
-fn compare(certificate: &Certificate, report: &ProveReport) -> Result<(), String> {
+/// Where a run came to something else than a certificate says.
+fn compare(certificate: &Certificate, report: &ProveReport) -> Vec<String> {
     let text = serde_json::to_string(report).expect("strings and numbers always serialise");
     let found: Certificate = serde_json::from_str(&text).expect("a report is a certificate");
-    let differ = |what: &str, expected: &dyn std::fmt::Debug, found: &dyn std::fmt::Debug| {
-        Err(format!("{what}: the certificate says {expected:?}, this run {found:?}"))
-    };
-    if certificate.proofs.len() != found.proofs.len() {
-        return differ("number of proofs", &certificate.proofs.len(), &found.proofs.len());
-    }
-    for (expected, found) in certificate.proofs.iter().zip(&found.proofs) {
-        let name = &expected.scenario;
-        if expected.states != found.states {
-            return differ(&format!("states of {name}"), &expected.states, &found.states);
+    let value =
+        |certificate| serde_json::to_value(certificate).expect("strings and numbers always serialise");
+    let mut differences = Vec::new();
+    differ("", &value(certificate), &value(&found), &mut differences);
+    differences
+}
+
+fn differ(place: &str, expected: &Value, found: &Value, into: &mut Vec<String>) {
+    match (expected, found) {
+        (Value::Object(fields), Value::Object(others)) => {
+            let more = others.keys().filter(|name| !fields.contains_key(*name));
+            for name in fields.keys().chain(more) {
+                let dot = if place.is_empty() { "" } else { "." };
+                differ(&format!("{place}{dot}{name}"), &expected[name], &found[name], into);
+            }
         }
-        if expected.digest != found.digest {
-            return differ(&format!("digest of {name}"), &expected.digest, &found.digest);
+        (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
+            for (nth, (item, other)) in items.iter().zip(others).enumerate() {
+                // What has a name goes by it.
+                let name = item["scenario"].as_str().or(item["fingerprint"].as_str());
+                let name = name.map_or_else(|| nth.to_string(), str::to_owned);
+                differ(&format!("{place}[{name}]"), item, other, into);
+            }
         }
-        if expected != found {
-            return differ(name, expected, found);
+        _ if expected == found => {}
+        _ => {
+            let [expected, found] = [expected, found].map(|value| shortened(&value.to_string()));
+            into.push(format!("{place}: the certificate says {expected}, this run {found}"));
         }
-    }
-    match *certificate == found {
-        true => Ok(()),
-        false => differ("summary", certificate, &found),
     }
 }
 
 fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
-    let ProveReport { subject, profile, errors, jobs, .. } = report;
-    writeln!(out, "subject {subject}, profile {profile}, errors {errors}, {jobs} jobs")?;
+    let ProveReport { subject, profile, lie, errors, jobs, .. } = report;
+    let lie = lie.map(|lie| format!(", lie {lie}")).unwrap_or_default();
+    writeln!(out, "subject {subject}, profile {profile}{lie}, errors {errors}, {jobs} jobs")?;
     writeln!(out)?;
     let columns = [
         "logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "errors", "depth", "findings",
@@ -323,7 +443,7 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
             writeln!(out)?;
             writeln!(out, "VIOLATION  {}", finding.fingerprint)?;
             writeln!(out, "  {} states show it; the shortest way there, with the log", finding.states_hit)?;
-            writeln!(out, "    {}", finding.log)?;
+            writeln!(out, "    {}", if finding.log.is_empty() { "of no entry" } else { &finding.log })?;
             writeln!(out, "  is")?;
             finding.path.iter().try_for_each(|step| writeln!(out, "    {step}"))?;
             writeln!(out, "  {}", shortened(&finding.evidence))?;

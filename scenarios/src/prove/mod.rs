@@ -252,6 +252,9 @@ pub(crate) struct Part {
     findings: BTreeMap<String, Finding>,
 }
 
+/// How the proof of all logs is called; behind it comes their length.
+pub(crate) const EVERY_LOG: &str = "every log of up to ";
+
 /// Closes every log of up to `length` entries over the alphabet.
 pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
     let script = Script::new(terms.subject.rules(), &script::alphabet());
@@ -263,7 +266,7 @@ pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
     let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
     let letters = script::alphabet().len() as u64;
     let mut proof = Proof {
-        log: format!("every log of up to {length}"),
+        log: format!("{EVERY_LOG}{length}"),
         logs: (1..=length as u32).map(|length| letters.pow(length)).sum(),
         distinct_logs: parts.len() as u64,
         complete: !terms.is_stopped(),
