@@ -672,8 +672,11 @@ impl Closure {
         let contents: Vec<&Content> = self.contents.keys().collect();
         let pairs = self.pairs.len();
         let findings: Vec<&String> = self.findings.keys().collect();
+        let States { expanded, refusals, .. } = self.states;
+        // How many images there are of a state depends on how the database fills its pages, which differs between debug
+        // and release.
         let text =
-            format!("{log}: {script} {contents:?} {pairs} {:?} {} {findings:?}", self.states, self.depth);
+            format!("{log}: {script} {contents:?} {pairs} {expanded} {refusals} {} {findings:?}", self.depth);
         Part {
             complete: !self.stopped && !self.states.skipped.contains_key(TOO_LARGE),
             states: self.states.clone(),

@@ -121,7 +121,7 @@ pub struct Proof {
     pub states: States,
     /// The most crashes in a row that led to something new.
     pub recovery_depth_max: u64,
-    /// Hash of all counts and all contents.
+    /// Hash of all contents, of what was found, and of those counts that are about states and not about images.
     pub digest: u64,
     /// Violations by fingerprint.
     pub findings: BTreeMap<String, Finding>,

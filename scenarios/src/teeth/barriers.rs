@@ -88,8 +88,18 @@ impl Site {
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {}", self.stage.name(), self.call, self.file)?;
-        if self.nth > 0 { write!(f, " #{}", self.nth + 1) } else { Ok(()) }
+        write!(f, "{}: {}", self.stage.name(), Call(*self))
+    }
+}
+
+/// A call without its stage.
+struct Call(Site);
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Site { call, file, nth, .. } = self.0;
+        write!(f, "{call} {file}")?;
+        if nth > 0 { write!(f, " #{}", nth + 1) } else { Ok(()) }
     }
 }
 
@@ -107,7 +117,7 @@ impl fmt::Display for Change {
         match self {
             Change::Drop(site) => write!(f, "without {site}"),
             Change::Swap(first, second) if second.is_of_database() => write!(f, "{first} after the database"),
-            Change::Swap(first, second) => write!(f, "{first} after {} {}", second.call, second.file),
+            Change::Swap(first, second) => write!(f, "{first} after {}", Call(*second)),
         }
     }
 }
@@ -143,7 +153,7 @@ impl Mutant {
     pub fn says(&self) -> String {
         match self.change {
             Change::Drop(site) => format!("{site} answers that it is done, and is not"),
-            Change::Swap(first, second) => format!("{first} is done after {} {}", second.call, second.file),
+            Change::Swap(first, second) => format!("{first} is done after {}", Call(second)),
         }
     }
 }
