@@ -2,10 +2,14 @@
 
 mod common;
 
+use std::sync::atomic::AtomicBool;
+
 use common::{setup, sweep_range};
+use scenarios::prove::{Errors, Terms, every_log};
 use scenarios::run::{Source, run};
 use scenarios::subject::Subject;
 use scenarios::world::Scenario;
+use sim::{Lies, Profile};
 
 #[test]
 fn a_seed_run_twice_has_one_trace() {
@@ -58,4 +62,23 @@ fn digests_are_those_of_every_build() {
         digest(Scenario::Reject, Subject::AsMerged),
     ];
     assert_eq!(found, ["602ec026a3efac49", "a4b43660318b1c23", "15135676ed932e90", "a4f7e3226f0dd9b6"]);
+}
+
+/// The same for proofs: whatever the database leaves in its pages, the states are the same ones.
+#[test]
+fn proofs_come_to_the_same_in_every_build() {
+    let stop = AtomicBool::new(false);
+    let terms = Terms {
+        subject: Subject::Hardened,
+        profile: Profile::Posix,
+        lies: Lies::NONE,
+        errors: Errors::Fenced,
+        garbled: false,
+        first_only: false,
+        stop: &stop,
+        progress: &|_| {},
+    };
+    let proof = every_log(terms, 1);
+    let found = (proof.states.expanded, proof.recovery_depth_max, format!("{:016x}", proof.digest));
+    assert_eq!(found, (74, 4, "6d7f1b1a7647cca3".to_owned()));
 }

@@ -75,8 +75,7 @@ fn every_log_of_up_to_two_entries_is_closed() {
     assert_eq!(proof.logs, 14 + 14 * 14);
     assert!(proof.distinct_logs < proof.logs && proof.distinct_logs > 14, "{}", proof.distinct_logs);
     assert!(proof.recovery_depth_max >= 3, "{}", proof.recovery_depth_max);
-    // Both the debug and the release build check these, so they are equal to each other. What a node calls, and how
-    // states are told apart, changes them; nothing else may.
+    // What a node calls, and how states are told apart, changes these; nothing else may.
     let digest = format!("{:016x}", proof.digest);
     assert_eq!((proof.states.expanded, digest.as_str()), (410, "278e23a982cdc0c9"), "{:#?}", proof.states);
 }
