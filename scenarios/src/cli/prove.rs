@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -258,14 +258,11 @@ fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
     let Plan { subject, profile, lies, errors, garbled, ref logs } = *plan;
     let floor = floor();
     let began = now();
-    let (stop, checked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
     let bar = ProgressBar::new_spinner().with_prefix("prove");
     let style = "{prefix:8} {spinner} {human_pos} states, {per_sec}, {elapsed}";
     bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
-    let progress = |states| {
-        checked.fetch_add(states, Ordering::Relaxed);
-        bar.inc(states);
-    };
+    let progress = |states| bar.inc(states);
     let terms = Terms {
         subject,
         profile,

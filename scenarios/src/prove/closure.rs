@@ -2,6 +2,7 @@
 
 mod errors;
 mod garbled;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -315,12 +316,7 @@ impl Closure {
         action: Action,
         origin: usize,
     ) -> Option<Segment> {
-        match action {
-            Action::Deliver(_) => drop(actor.deliver_next()),
-            Action::Restore(index) => drop(actor.restore(index)),
-            Action::Stop => actor.stop(),
-            Action::Start | Action::Refuse => unreachable!("these are lived by others"),
-        }
+        step(actor, action);
         let violations = actor.violations();
         self.report(actor.script(), &violations, origin, action);
         if violations.iter().any(is_out_of_step) {
@@ -613,60 +609,6 @@ impl Closure {
         path
     }
 
-    /// Lives on a second exact image of each content: every stretch has to lead to what it led the first one to.
-    pub(super) fn compare_twins(&mut self, terms: Terms<'_>, script: &Script) {
-        if self.stopped || !self.findings.is_empty() {
-            return;
-        }
-        let mut stage = Stage::new(terms.subject, script);
-        for ((id, _), station) in std::mem::take(&mut self.twins) {
-            let origin = station.origin;
-            if terms.is_stopped() {
-                self.stopped = true;
-                return;
-            }
-            self.states.twins += 1;
-            let before = self.states.checked;
-            let actions: Vec<Action> = self
-                .done
-                .range((id, Action::Start)..=(id, Action::Stop))
-                .map(|((_, action), _)| *action)
-                .collect();
-            for action in actions {
-                if let Some(segment) = self.one_life(&mut stage, id, action, &station) {
-                    let found = self.successors(&mut stage, &segment, origin);
-                    // A start may tidy up, and then what comes after it begins in another state.
-                    let expected = self.done.get(&(segment.before, segment.action)).cloned();
-                    if let Some(expected) = expected.filter(|expected| **expected != found) {
-                        let named = |ids: &BTreeSet<StateId>| -> Vec<String> {
-                            ids.iter().map(|id| self.named(*id)).collect()
-                        };
-                        let evidence = format!(
-                            "{action} leads to {:?} from one image of {id:?}, to {:?} from another",
-                            named(&expected),
-                            named(&found)
-                        );
-                        let violation = Violation {
-                            invariant: "equal-content-behaves-equally",
-                            fingerprint: "equal-content-behaves-equally/expand/content".to_owned(),
-                            evidence,
-                        };
-                        self.report(script, &[violation], origin, action);
-                    }
-                }
-            }
-            (terms.progress)(self.states.checked - before);
-        }
-    }
-
-    /// A state for people: of one with pending operations what a start sees, and what a power loss may leave.
-    fn named(&self, id: StateId) -> String {
-        match self.pairs.iter().find(|(_, pair)| id == StateId::Pair(**pair)) {
-            Some(((seen, images), _)) => format!("{id:?} = {seen:?} over {images:?}"),
-            None => format!("{id:?}"),
-        }
-    }
-
     /// What is reported of it, under the name of its log.
     pub(super) fn part(&self, log: &str, script: &Script) -> Part {
         let contents: Vec<&Content> = self.contents.keys().collect();
@@ -683,6 +625,21 @@ impl Closure {
             depth: self.depth,
             text,
             findings: self.findings.clone(),
+        }
+    }
+}
+
+/// Lives one stretch after a start. Whether it was answered as done.
+fn step(actor: &mut Actor<'_, '_>, action: Action) -> bool {
+    match action {
+        Action::Deliver(_) => actor.deliver_next(),
+        Action::Restore(index) => actor.restore(index),
+        Action::Stop => {
+            actor.stop();
+            true
+        }
+        Action::Start | Action::Refuse => {
+            unreachable!("a start is lived by others, and a refusal calls nothing")
         }
     }
 }

@@ -244,8 +244,7 @@ impl<'s, 'a> Actor<'s, 'a> {
 
     /// The content that a crash right now would leave, where nothing is pending.
     pub(super) fn content_now(&mut self) -> Option<Content> {
-        let look = self.look()?;
-        Some(Files::on(&self.disk).with(&look, self.known.frontier))
+        self.standing().map(|standing| standing.content)
     }
 
     /// The host delivers once more what the database has already. Nothing may come of it: if a call is made, the states

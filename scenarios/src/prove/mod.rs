@@ -228,7 +228,7 @@ pub fn one_log(terms: Terms<'_>, log: &str, forms: &[Form]) -> Proof {
         closure.extend(&script);
         closure.close(terms, &script);
     }
-    closure.compare_twins(terms, &script);
+    closure.finish(terms, &script);
     let part = closure.part(log, &script);
     Proof {
         log: log.to_owned(),
@@ -259,7 +259,9 @@ pub(crate) const EVERY_LOG: &str = "every log of up to ";
 pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
     let script = Script::new(terms.subject.rules(), &script::alphabet());
     let mut closure = Closure::new(terms);
-    closure.close(terms, &script);
+    closure.finish(terms, &script);
+    // What a node does before its first entry is no log of its own, and is proven all the same.
+    let before = closure.part("", &script);
     let parts: Mutex<BTreeMap<String, Part>> = Mutex::default();
     let root = Arc::new((script, closure));
     rayon::scope(|scope| grow(scope, terms, length, String::new(), root, &parts));
@@ -269,11 +271,11 @@ pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
         log: format!("{EVERY_LOG}{length}"),
         logs: (1..=length as u32).map(|length| letters.pow(length)).sum(),
         distinct_logs: parts.len() as u64,
-        complete: !terms.is_stopped(),
+        complete: before.complete && !terms.is_stopped(),
         states: States::default(),
         recovery_depth_max: 0,
         digest: 0,
-        findings: BTreeMap::new(),
+        findings: before.findings,
     };
     let mut text = String::new();
     let mut parts: Vec<(String, Part)> = parts.into_iter().collect();
@@ -320,8 +322,7 @@ fn grow<'s>(
             drop(shorter);
             script.push(&form);
             closure.extend(&script);
-            closure.close(terms, &script);
-            closure.compare_twins(terms, &script);
+            closure.finish(terms, &script);
             let part = closure.part(&name, &script);
             parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), part);
             grow(scope, terms, left - 1, name, Arc::new((script, closure)), parts);

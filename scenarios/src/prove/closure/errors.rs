@@ -2,7 +2,7 @@
 
 use sim::{Errno, Fault, OpInfo, OpKind, SyncFailure};
 
-use super::{Action, Closure, Errors, StateId, Station, is_out_of_step};
+use super::{Action, Closure, Errors, StateId, Station, is_out_of_step, step};
 use crate::prove::life::{Actor, Stage, is_of_database};
 
 const UNTOLD: &str = "losses that the disk reported to nobody, which nobody can survive";
@@ -82,20 +82,6 @@ fn calls_of(stage: &mut Stage<'_>, station: &Station, action: Action) -> Vec<(u6
     let calls = actor.calls();
     actor.end();
     calls
-}
-
-fn step(actor: &mut Actor<'_, '_>, action: Action) -> bool {
-    match action {
-        Action::Deliver(_) => actor.deliver_next(),
-        Action::Restore(index) => actor.restore(index),
-        Action::Stop => {
-            actor.stop();
-            true
-        }
-        Action::Start | Action::Refuse => {
-            unreachable!("a start is lived by others, and a refusal calls nothing")
-        }
-    }
 }
 
 /// What can go wrong with a call.
