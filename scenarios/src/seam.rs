@@ -29,11 +29,6 @@ impl SimFiles {
         SimFiles { mount, database_calls: Arc::default() }
     }
 
-    /// The mount.
-    pub fn mount(&self) -> &Mount {
-        &self.mount
-    }
-
     /// How many mutating calls databases have made through these files.
     pub fn database_calls(&self) -> u64 {
         self.database_calls.load(Ordering::Relaxed)

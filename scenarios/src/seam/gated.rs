@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use applier::ports::{Files, WriteFile};
-use sim::{File, Mount, OpKind};
+use sim::{File, OpKind};
+
+use super::{Cursor, SimBackend, SimFiles};
 
 /// A call, still to be done.
 pub type Perform = Box<dyn FnOnce() -> io::Result<()> + Send>;
@@ -19,23 +21,28 @@ pub trait Gate: Send + Sync {
     fn pass(&self, call: OpKind, path: &str, perform: Perform) -> io::Result<()>;
 }
 
-/// The files behind a mount and a gate.
+/// The files of a life behind a gate.
 #[derive(Clone)]
 pub struct GatedFiles {
-    mount: Mount,
+    files: SimFiles,
     gate: Arc<dyn Gate>,
 }
 
 impl GatedFiles {
-    /// The files behind a mount and a gate.
-    pub fn new(mount: Mount, gate: Arc<dyn Gate>) -> GatedFiles {
-        GatedFiles { mount, gate }
+    /// These files behind a gate.
+    pub fn new(files: SimFiles, gate: Arc<dyn Gate>) -> GatedFiles {
+        GatedFiles { files, gate }
+    }
+
+    /// Passes a creation. It answers with a file, so it is done by whoever asks for it.
+    fn pass_creation(&self, path: &str) -> io::Result<()> {
+        self.gate.pass(OpKind::Create, path, Box::new(|| Ok(())))
     }
 }
 
 impl fmt::Debug for GatedFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatedFiles").field("mount", &self.mount).finish_non_exhaustive()
+        f.debug_struct("GatedFiles").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -43,82 +50,84 @@ impl Files for GatedFiles {
     type Backend = GatedBackend;
 
     fn open_read(&self, path: &str) -> io::Result<Box<dyn io::Read>> {
-        Ok(Box::new(Handle { files: self.clone(), file: self.mount.open(path)?, at: 0 }))
+        self.files.open_read(path)
     }
 
     fn create_new(&self, path: &str) -> io::Result<Box<dyn WriteFile>> {
-        // A creation answers with a file, so it is passed on its own.
-        self.gate.pass(OpKind::Create, path, Box::new(|| Ok(())))?;
-        Ok(Box::new(Handle { files: self.clone(), file: self.mount.create_new(path)?, at: 0 }))
+        self.pass_creation(path)?;
+        let file = GatedFile { file: self.files.mount.create_new(path)?, gate: Arc::clone(&self.gate) };
+        Ok(Box::new(Handle { file, at: 0 }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (mount, from, path) = (self.mount.clone(), from.to_owned(), to.to_owned());
+        let (mount, from, path) = (self.files.mount.clone(), from.to_owned(), to.to_owned());
         self.gate.pass(OpKind::Rename, to, Box::new(move || mount.rename(&from, &path)))
     }
 
     fn unlink(&self, path: &str) -> io::Result<()> {
-        let (mount, name) = (self.mount.clone(), path.to_owned());
+        let (mount, name) = (self.files.mount.clone(), path.to_owned());
         self.gate.pass(OpKind::Unlink, path, Box::new(move || mount.unlink(&name)))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let (mount, name) = (self.mount.clone(), path.to_owned());
+        let (mount, name) = (self.files.mount.clone(), path.to_owned());
         self.gate.pass(OpKind::SyncDir, path, Box::new(move || mount.sync_dir(&name)))
     }
 
-    fn lock_dir(&self, _path: &str) -> io::Result<Box<dyn Send>> {
-        Ok(Box::new(()))
+    fn lock_dir(&self, path: &str) -> io::Result<Box<dyn Send>> {
+        self.files.lock_dir(path)
     }
 
     fn len(&self, path: &str) -> io::Result<Option<u64>> {
-        self.mount.len(path)
+        self.files.len(path)
     }
 
     fn backend(&self, path: &str, create: bool) -> io::Result<GatedBackend> {
-        if !create {
-            return Ok(GatedBackend { files: self.clone(), file: self.mount.open(path)? });
+        if create {
+            self.pass_creation(path)?;
         }
-        self.gate.pass(OpKind::Create, path, Box::new(|| Ok(())))?;
-        Ok(GatedBackend { files: self.clone(), file: self.mount.create_new(path)? })
+        let inner = self.files.backend(path, create)?;
+        let file = GatedFile { file: inner.file.clone(), gate: Arc::clone(&self.gate) };
+        Ok(GatedBackend { inner, file })
     }
 }
 
-/// A call that has been passed is done to its end.
-fn write_all(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < data.len() {
-        match file.write_at(offset + done as u64, &data[done..])? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => done += count,
-        }
-    }
-    Ok(())
-}
-
-/// An open file with a position.
-struct Handle {
-    files: GatedFiles,
+/// An open file behind a gate.
+struct GatedFile {
     file: File,
-    at: u64,
+    gate: Arc<dyn Gate>,
 }
 
-impl io::Read for Handle {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(self.at, buf)?;
-        self.at += count as u64;
-        Ok(count)
+impl GatedFile {
+    fn pass(
+        &self,
+        call: OpKind,
+        perform: impl FnOnce(File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let file = self.file.clone();
+        self.gate.pass(call, self.file.path(), Box::new(move || perform(file)))
     }
+
+    /// Once it has passed, a write is done to its end.
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        let data = data.to_vec();
+        self.pass(OpKind::Write, move |file| io::Write::write_all(&mut Cursor { file, at }, &data))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.pass(OpKind::SyncFile, |file| file.sync())
+    }
+}
+
+/// A file open for writing, with a position.
+struct Handle {
+    file: GatedFile,
+    at: u64,
 }
 
 impl io::Write for Handle {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let (file, at, data) = (self.file.clone(), self.at, buf.to_vec());
-        self.files.gate.pass(
-            OpKind::Write,
-            self.file.path(),
-            Box::new(move || write_all(&file, at, &data)),
-        )?;
+        self.file.write(self.at, buf)?;
         self.at += buf.len() as u64;
         Ok(buf.len())
     }
@@ -130,8 +139,7 @@ impl io::Write for Handle {
 
 impl WriteFile for Handle {
     fn sync(&mut self) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.gate.pass(OpKind::SyncFile, self.file.path(), Box::new(move || file.sync()))
+        self.file.sync()
     }
 
     fn close(self: Box<Self>) -> io::Result<()> {
@@ -140,41 +148,36 @@ impl WriteFile for Handle {
     }
 }
 
-/// A database's file.
-#[derive(Debug)]
+/// A database's file behind a gate.
 pub struct GatedBackend {
-    files: GatedFiles,
-    file: File,
+    inner: SimBackend,
+    file: GatedFile,
+}
+
+impl fmt::Debug for GatedBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatedBackend").field("inner", &self.inner).finish_non_exhaustive()
+    }
 }
 
 impl redb::StorageBackend for GatedBackend {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.inner.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        io::Read::read_exact(
-            &mut Handle { files: self.files.clone(), file: self.file.clone(), at: offset },
-            out,
-        )
+        self.inner.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.gate.pass(OpKind::SetLen, self.file.path(), Box::new(move || file.set_len(len)))
+        self.file.pass(OpKind::SetLen, move |file| file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let file = self.file.clone();
-        self.files.gate.pass(OpKind::SyncFile, self.file.path(), Box::new(move || file.sync()))
+        self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (file, data) = (self.file.clone(), data.to_vec());
-        self.files.gate.pass(
-            OpKind::Write,
-            self.file.path(),
-            Box::new(move || write_all(&file, offset, &data)),
-        )
+        self.file.write(offset, data)
     }
 }

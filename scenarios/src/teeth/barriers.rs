@@ -342,6 +342,10 @@ impl Gate for Protocol {
             calls.record.as_mut().expect("asked above").push(Recorded { site, line });
         }
         calls.last = Some(site);
+        // The creation ends with this call, whatever becomes of it below.
+        if (site.stage, call, file) == (Stage::Creation, OpKind::SyncDir, "/db") {
+            calls.begin(Stage::Start);
+        }
         let held = match self.change {
             Some(Change::Drop(dropped)) if dropped == site => return Ok(()),
             Some(Change::Swap(first, _)) if first == site => {
@@ -351,9 +355,6 @@ impl Gate for Protocol {
             Some(Change::Swap(_, second)) if second.is_the_step_of(site) => Vec::new(),
             _ => std::mem::take(&mut calls.held),
         };
-        if (site.stage, call, file) == (Stage::Creation, OpKind::SyncDir, "/db") {
-            calls.begin(Stage::Start);
-        }
         drop(calls);
         held.into_iter().try_for_each(|held| held())?;
         perform()
@@ -382,7 +383,7 @@ pub(crate) fn start(
 ) -> Result<Box<dyn Life>, StartError> {
     let protocol = Protocol { change, calls };
     lock(&protocol.calls).begin(Stage::Start);
-    let files = GatedFiles::new(world.files.mount().clone(), Arc::new(protocol.clone()));
+    let files = GatedFiles::new(world.files.clone(), Arc::new(protocol.clone()));
     let inner = hardened::start_on(world, files, Arc::clone(&world.kek) as _, |registry| registry)?;
     // An error of what was put off comes too late for anybody to hear of it.
     let _ = protocol.flush();
