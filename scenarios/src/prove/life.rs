@@ -12,7 +12,7 @@ use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects}
 use crate::invariants::{self, Violation};
 use crate::model::{State, Verdict, Writer};
 use crate::seam::SimFiles;
-use crate::subject::{DATABASE, Delivered, Life, SIDECAR, Subject, Surroundings, bury};
+use crate::subject::{DATABASE, Delivered, Life, SIDECAR, Subject, Surroundings, bury, hand_over};
 use crate::world::look::{Look, Lookout};
 use crate::world::node::{is_before_rename, refusal_name};
 
@@ -376,11 +376,7 @@ impl<'s, 'a> Actor<'s, 'a> {
         let looks = !expected.advances() || self.armed;
         let before = looks.then(|| (self.disk.snapshot(), life.keys(), life.held(), self.disk.peek(SIDECAR)));
         let mutations = self.disk.mutations();
-        let answer = match (payload, form) {
-            (Some(payload), _) => life.deliver(index, payload),
-            (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
-            (None, _) => life.advance(index, None),
-        };
+        let answer = hand_over(life.as_mut(), index, form, payload);
         let fault = self.disk.last_fault();
         if let (Delivered::Halted(_), Some((_, keys, _, sidecar))) = (&answer, &before) {
             let now = life.keys();

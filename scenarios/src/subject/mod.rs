@@ -14,6 +14,7 @@ use applier::registry::RegistrySnapshot;
 use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
+use crate::form::Form;
 use crate::model::{Rules, Verdict};
 use crate::seam::{Outage, SimFiles, SimKek};
 use crate::teeth::barriers::{self, Change};
@@ -239,6 +240,15 @@ pub trait Life {
     /// The index up to which the database proves that there is a sidecar, 0 where it proves nothing.
     fn proof(&self) -> u64 {
         0
+    }
+}
+
+/// Delivers an entry as a host does: `payload` is what it has for the applier, if that is who the entry is for.
+pub fn hand_over(life: &mut dyn Life, index: u64, form: &Form, payload: Option<&[u8]>) -> Delivered {
+    match (payload, form) {
+        (Some(payload), _) => life.deliver(index, payload),
+        (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
+        (None, _) => life.advance(index, None),
     }
 }
 

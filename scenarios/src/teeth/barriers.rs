@@ -23,7 +23,7 @@ use crate::seam::SimFiles;
 use crate::seam::gated::{Gate, GatedFiles, Perform};
 use crate::subject::{
     DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
-    hardened,
+    hand_over, hardened,
 };
 use crate::world::look::Lookout;
 use crate::world::node::blank_disk;
@@ -213,11 +213,8 @@ fn recorded() -> Vec<Recorded> {
         let mut life = start(&world, None, Arc::clone(&calls)).expect("no fault is armed");
         life.restore(&script.snapshot(back_to, true)).expect("no fault is armed");
         for (index, entry) in (1..).zip(&script.entries).skip(back_to as usize) {
-            let answer = match (lookout.payload(index, &entry.form), &entry.form) {
-                (Some(payload), _) => life.deliver(index, &payload),
-                (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
-                (None, _) => life.advance(index, None),
-            };
+            let payload = lookout.payload(index, &entry.form);
+            let answer = hand_over(life.as_mut(), index, &entry.form, payload.as_deref());
             assert!(answer.advances(), "{answer}");
         }
         if clean {

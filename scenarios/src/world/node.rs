@@ -17,7 +17,9 @@ use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::seam::{Outage, SimFiles};
-use crate::subject::{DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings};
+use crate::subject::{
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings, hand_over,
+};
 use crate::teeth::Past;
 
 const BLANK: Site = Site::new("disk.blank");
@@ -269,11 +271,7 @@ impl<'a> Node<'a> {
             self.in_flight = expected.advances().then_some(index);
         }
         let life = self.life.as_mut().expect("only a live node is delivered to");
-        let answer = match (&payload, &form) {
-            (Some(payload), _) => life.deliver(index, payload),
-            (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
-            (None, _) => life.advance(index, None),
-        };
+        let answer = hand_over(life.as_mut(), index, &form, payload.as_deref());
         self.cut_off = Some(index);
         if self.crashed(armed, false) {
             return Survived::No;
