@@ -12,6 +12,9 @@
 //! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places
 //!   reached.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.
+//! - [`Net`] carries messages between those nodes. [`NetWeather`] says how often they are dropped, duplicated
+//!   and delayed; links are cut in one direction at a time. [`SharedChoices`] is what the tasks of a runtime
+//!   draw from together.
 //!
 //! Same tape, same world: nothing in here reads a clock, the environment, a thread's identity or the order of
 //! a randomly hashed map.
@@ -43,17 +46,44 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Two messages, one of them late
+//!
+//! ```
+//! use sim::{Address, Choices, Net, NetWeather, Ratio, Trace};
+//!
+//! madsim::runtime::Runtime::with_seed_and_config(1, madsim::Config::default()).block_on(async {
+//!     let net = Net::start(Trace::hashing());
+//!     net.set_weather(NetWeather { delay: Ratio::new(1, 2), delay_ms_max: 5, ..NetWeather::CALM });
+//!     let mut inbox = net.bind(Address(2));
+//!     // The first is delayed, by 1 + 3 ms; the second is not.
+//!     let choices = &mut Choices::bytes(&[1, 3, 0]);
+//!     net.send(choices, Address(1), Address(2), 0, "first");
+//!     net.send(choices, Address(1), Address(2), 0, "second");
+//!     assert_eq!(inbox.recv().await, Some("second"));
+//!     assert_eq!(inbox.recv().await, Some("first"));
+//!     net.stop();
+//!     assert_eq!(inbox.recv().await, None);
+//! });
+//! ```
+//!
 //! # What is not modelled
 //!
-//! Sectors that tear inside, rotting bits, misdirected writes, hard links, permissions, removing directories,
-//! renaming across directories, several programs with different caches, and the time that an operation takes.
+//! Of the network: connections (each message is on its own), bandwidth, limits to what is in flight or waits
+//! in an inbox, changed or truncated contents, a sender that learns what became of its message, latencies of
+//! their own for single links, and time finer than a millisecond.
+//!
+//! Of the disk: sectors that tear inside, rotting bits, misdirected writes, hard links, permissions, removing
+//! directories, renaming across directories, several programs with different caches, and the time that an
+//! operation takes.
 //! That what *is* modelled agrees with a real operating system, `tests/semantics.rs` checks call by call.
 
 mod choices;
 mod disk;
 mod exhaustive;
+mod net;
 mod plugin;
 mod probes;
+mod shared;
 mod site;
 mod tape;
 mod trace;
@@ -66,8 +96,10 @@ pub use crate::{
         WHOLE_FROM, errno,
     },
     exhaustive::Exhaustive,
+    net::{Address, Inbox, Net, NetCounts, NetWeather},
     plugin::DiskSim,
     probes::Probes,
+    shared::SharedChoices,
     site::Site,
     tape::{Draw, Tape, TapeError, TapeProblem},
     trace::Trace,
