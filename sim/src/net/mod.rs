@@ -369,3 +369,22 @@ fn wake_at_ms(time: &TimeHandle, due_ms: u64, waker: &Waker) {
         waker.wake_by_ref();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_dropped_is_gone_even_without_a_stop() {
+        let runtime = madsim::runtime::Runtime::with_seed_and_config(1, madsim::Config::default());
+        runtime.block_on(async {
+            let net = Net::start(Trace::hashing());
+            let inbox = net.bind(Address(1));
+            madsim::time::sleep(Duration::from_millis(1)).await;
+            net.send(&mut Choices::bytes(&[]), Address(1), Address(1), 0, ());
+            let weak = Arc::downgrade(&net.shared);
+            drop(net);
+            assert!(weak.upgrade().is_none() && inbox.is_open());
+        });
+    }
+}
