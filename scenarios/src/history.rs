@@ -105,8 +105,11 @@ impl SidecarSeen {
 pub enum Moment {
     /// Right after a start.
     Started,
-    /// Every entry that was ever acknowledged has been delivered again.
+    /// Every entry that was ever acknowledged has been delivered again; in a cluster, every one up to the index that
+    /// the node has applied.
     CaughtUp,
+    /// Right after a snapshot of another node was taken in.
+    Installed,
 }
 
 /// One look at a node, and what the model expects to be seen.

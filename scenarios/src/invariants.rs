@@ -1,8 +1,11 @@
 //! The invariants: one table. Each is a name, a kind, and a pure function over the recorded history.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use self::cluster::{CLUSTER, ClusterInvariant, check_cluster};
 use crate::form::KeyNumber;
 use crate::history::{Delivery, Event, Moment, Observation, SidecarSeen};
 use crate::model::{State, Verdict};
@@ -194,6 +197,7 @@ fn seen(observation: &Observation, step: &str, evidence: String) -> Broken {
     let moment = match observation.moment {
         Moment::Started => "after-start",
         Moment::CaughtUp => "caught-up",
+        Moment::Installed => "after-install",
     };
     Broken { step: step.to_owned(), entry: moment, evidence }
 }

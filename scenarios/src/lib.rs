@@ -3,13 +3,15 @@
 //!
 //! - [`world`] is what happens: a node, its log, its crashes. [`workload`] draws the log, [`form`] is one entry of it.
 //! - [`subject`] is who it happens to; [`seam`] puts the subject on the simulated disk.
-//! - [`model`] says what should come of it, [`history`] what did, and [`invariants`] compares the two.
+//! - [`model`] says what should come of it, [`history`] what did (in a cluster, [`chronicle`]), and [`invariants`]
+//!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
 //! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`.
 
 #[cfg(not(madsim))]
 compile_error!("run cargo inside the workspace with RUSTFLAGS unset, so that `--cfg madsim` is in force");
 
+pub mod chronicle;
 pub mod cli;
 pub mod form;
 pub mod history;

@@ -218,7 +218,110 @@ const VERDICTS: [&str; 19] = [
     "verdict/kek-not-configured",
 ];
 
-const fn joined<const N: usize>(parts: [&[&'static str]; 3]) -> [&'static str; N] {
+/// Places of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names in the table say it")]
+pub enum ClusterPlace {
+    SidecarLossRefused,
+    WrongKekRefused,
+    CommittedAndNotApplied,
+    Halted,
+    HaltedAgainAfterRestart,
+    Smuggled,
+    LeaderChanged,
+    LeaderChangedBeforeApply,
+    ElectionDuringRotation,
+    SnapshotSent,
+    SnapshotInstalled,
+    CrashInInstall,
+    LearnerCaughtUpBySnapshot,
+    LogCompacted,
+    MembershipChanged,
+    MemberReplaced,
+    WrongNodeAsked,
+    GateClosed,
+    OneInFlight,
+    FirstEntryPending,
+    RetryAnswered,
+    DuplicateAnswered,
+    RequestRefused,
+    MembersProbed,
+    IncapableMember,
+    ClientTimedOut,
+    PowerLoss,
+    ProcessCrash,
+    CleanStop,
+    CrashAtDiskCall,
+    AllPowerLost,
+    LastRestart,
+    FateDropped,
+    FateTorn,
+    DiskError,
+    SlowDisk,
+    LinkCut,
+    Partition,
+    SidecarLost,
+    SidecarRolledBack,
+    DiskLost,
+    KekChanged,
+    MessageDropped,
+    MessageDuplicated,
+    MessageDelayed,
+    MessageOvertaken,
+    MessageCut,
+}
+
+const CLUSTER_PLACES: [&str; 47] = [
+    "cluster/sidecar-loss-refused",
+    "cluster/wrong-kek-refused",
+    "cluster/crash-between-commit-and-apply",
+    "cluster/halted",
+    "cluster/halted-again-after-restart",
+    "cluster/entry-smuggled-in",
+    "cluster/leader-changed",
+    "cluster/leader-changed-between-admit-and-apply",
+    "cluster/election-during-rotation",
+    "cluster/snapshot-sent",
+    "cluster/snapshot-installed",
+    "cluster/crash-in-snapshot-install",
+    "cluster/learner-caught-up-by-snapshot",
+    "cluster/log-compacted",
+    "cluster/membership-changed",
+    "cluster/member-replaced",
+    "cluster/wrong-node-asked",
+    "cluster/mutator-gate-closed",
+    "cluster/request-waits-for-the-one-in-flight",
+    "cluster/request-waits-for-the-first-entry",
+    "cluster/retried-request-answered",
+    "cluster/duplicate-answered-without-proposing",
+    "cluster/request-refused",
+    "cluster/members-probed",
+    "cluster/incapable-member",
+    "cluster/client-timed-out",
+    "cluster/power-loss",
+    "cluster/process-crash",
+    "cluster/clean-stop",
+    "cluster/crash-at-a-disk-call",
+    "cluster/whole-cluster-power-loss",
+    "cluster/last-restart",
+    "cluster/fate/dropped",
+    "cluster/fate/torn",
+    "cluster/fault/disk-error",
+    "cluster/fault/slow-disk",
+    "cluster/fault/one-way-cut",
+    "cluster/fault/partition",
+    "cluster/fault/sidecar-lost",
+    "cluster/fault/sidecar-rolled-back",
+    "cluster/fault/disk-lost",
+    "cluster/fault/kek-changed",
+    "cluster/message/dropped",
+    "cluster/message/duplicated",
+    "cluster/message/delayed",
+    "cluster/message/overtaken",
+    "cluster/message/cut",
+];
+
+const fn joined<const N: usize>(parts: [&[&'static str]; 4]) -> [&'static str; N] {
     let mut all = [""; N];
     let (mut part, mut at) = (0, 0);
     while part < parts.len() {
@@ -234,9 +337,9 @@ const fn joined<const N: usize>(parts: [&[&'static str]; 3]) -> [&'static str; N
     all
 }
 
-/// Names of the probes of a world with one node.
-pub static TABLE: [&str; MATRIX.len() + PLACES.len() + VERDICTS.len()] =
-    joined([&MATRIX, &PLACES, &VERDICTS]);
+/// Names of the probes of all worlds.
+pub static TABLE: [&str; MATRIX.len() + PLACES.len() + VERDICTS.len() + CLUSTER_PLACES.len()] =
+    joined([&MATRIX, &PLACES, &VERDICTS, &CLUSTER_PLACES]);
 
 /// Index of a cell of the crash matrix.
 pub const fn crash(step: Step, ending: Ending) -> usize {
@@ -254,6 +357,11 @@ pub fn verdict(reason: Reason) -> Option<usize> {
     Some(MATRIX.len() + PLACES.len() + at)
 }
 
+/// Index of a place of a cluster.
+pub const fn cluster_place(place: ClusterPlace) -> usize {
+    MATRIX.len() + PLACES.len() + VERDICTS.len() + place as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +371,8 @@ mod tests {
         let crash = crash(Step::SidecarRename, Ending::ProcessThenPower);
         assert_eq!(TABLE[crash], "crash/sidecar-rename/process-crash-then-power-loss");
         assert_eq!(TABLE[place(Place::CrashInRestore)], "crash/in-restore");
+        assert_eq!(TABLE[cluster_place(ClusterPlace::MessageCut)], "cluster/message/cut");
+        assert_eq!(TABLE[cluster_place(ClusterPlace::Halted)], "cluster/halted");
         for reason in REASONS {
             let name = TABLE[verdict(reason).expect("in the table")];
             assert_eq!(name, format!("verdict/{}", reason.name()));

@@ -32,6 +32,10 @@ pub struct Checked {
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Simulated time from the last fault to the end of the log on every member, in milliseconds, where that is looked at.
+    pub convergence_ms: Option<u64>,
+    /// Simulated time of the whole run in milliseconds.
+    pub simulated_ms: u64,
     /// Hash of everything that happened.
     pub trace_hash: u64,
     /// The draws.
@@ -83,6 +87,8 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
                 crashes: 0,
+                convergence_ms: None,
+                simulated_ms: 0,
                 trace_hash: trace.hash(),
                 tape: choices.tape().clone(),
                 lines: trace.lines(),
@@ -91,7 +97,12 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
     };
     let tape = choices.finish()?;
     Ok(Checked {
-        violations: invariants::check(&record.history),
+        violations: match &record.chronicle {
+            Some(chronicle) => invariants::check_cluster(chronicle),
+            None => invariants::check(&record.history),
+        },
+        convergence_ms: record.chronicle.and_then(|chronicle| chronicle.end.converged_ms),
+        simulated_ms: record.simulated_ms,
         probes: record.probes,
         entries: record.entries,
         crashes: record.crashes,
@@ -134,6 +145,10 @@ pub struct Tally {
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// The longest time from the last fault to the end of the log on every member, in simulated milliseconds.
+    pub convergence_ms_max: u64,
+    /// Simulated time of all runs together in milliseconds.
+    pub simulated_ms: u64,
     /// Sum of a mix of every seed with its trace hash.
     pub trace_digest: u64,
     /// Hits.
@@ -152,6 +167,8 @@ impl Default for Tally {
             seeds: 0,
             entries: 0,
             crashes: 0,
+            convergence_ms_max: 0,
+            simulated_ms: 0,
             trace_digest: 0,
             probes: Probes::new(&probes::TABLE),
             findings: BTreeMap::new(),
@@ -166,6 +183,8 @@ impl Tally {
         self.seeds += 1;
         self.entries += checked.entries;
         self.crashes += checked.crashes;
+        self.convergence_ms_max = self.convergence_ms_max.max(checked.convergence_ms.unwrap_or(0));
+        self.simulated_ms += checked.simulated_ms;
         self.trace_digest = self.trace_digest.wrapping_add(mix(seed, checked.trace_hash));
         self.probes.merge(&checked.probes);
         self.violations += u64::from(!checked.violations.is_empty());
@@ -194,6 +213,8 @@ impl Tally {
         self.seeds += other.seeds;
         self.entries += other.entries;
         self.crashes += other.crashes;
+        self.convergence_ms_max = self.convergence_ms_max.max(other.convergence_ms_max);
+        self.simulated_ms += other.simulated_ms;
         self.trace_digest = self.trace_digest.wrapping_add(other.trace_digest);
         self.probes.merge(&other.probes);
         self.violations += other.violations;

@@ -12,7 +12,7 @@ use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects}
 use crate::invariants::{self, Violation};
 use crate::model::{State, Verdict, Writer};
 use crate::seam::SimFiles;
-use crate::subject::{DATABASE, Delivered, Life, SIDECAR, Subject, Surroundings, bury, hand_over};
+use crate::subject::{DATABASE, Delivered, Life, OWN_NODE, SIDECAR, Subject, Surroundings, bury, hand_over};
 use crate::world::look::{Look, Lookout};
 use crate::world::node::{is_before_rename, refusal_name};
 
@@ -168,6 +168,7 @@ impl<'s, 'a> Actor<'s, 'a> {
         let files = Files::on(&disk);
         disk.keep_checkpoints(record);
         let world = Surroundings {
+            node: OWN_NODE,
             files: SimFiles::new(disk.mount()),
             kek: Arc::clone(stage.lookout.kek()),
             reads: Arc::default(),

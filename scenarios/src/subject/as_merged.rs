@@ -20,6 +20,7 @@ pub use mistake::Mistake;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use applier::admission::Capability;
 use applier::fault::IoFault;
 use applier::keystore::Keystore;
 use applier::ports::{Files, Kek, UnwrapError};
@@ -29,21 +30,38 @@ use applier::registry::{
 use applier::secret::Dek;
 use applier::sidecar::file::SidecarPath;
 use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
+use applier::snapshot::Snapshot;
 use applier::{DekId, StartError};
+use redb::{Database, WriteTransaction};
 
-use super::host::{read_data, replace_data, write_data};
+use super::hardened::replace_host_part;
+use super::host::{read_data, read_sessions, replace_data, write_data};
+use super::member::{Admitted, Host, Member, MemberSnapshot};
 use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
-use crate::seam::{HostsData, SimRegistry};
+use crate::seam::{HostsData, SimFiles, SimRegistry};
 use lenient::{Sidecar, SidecarFault};
 
 /// Starts on the ports of a world, with the mistake to make, if one.
 pub(crate) fn start(world: &Surroundings, mistake: Option<Mistake>) -> Result<Box<dyn Life>, StartError> {
+    Ok(Box::new(open(world, mistake)?))
+}
+
+/// The same without a mistake, as a member of a cluster: no look at a request before it is proposed, and snapshots
+/// without keys.
+pub(crate) fn start_member(world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
+    Ok(Box::new(open(world, None)?))
+}
+
+fn open(
+    world: &Surroundings,
+    mistake: Option<Mistake>,
+) -> Result<AsMerged<SimFiles, SimRegistry>, StartError> {
     let kek = Arc::clone(&world.kek);
     let keyring = world.keyring.then(|| Keyring::new(kek, SIDECAR));
     let registry = SimRegistry::new(open_registry(&world.files, DATABASE)?, Arc::clone(&world.reads));
     let (files, unix_seconds) = (world.files.clone(), world.unix_seconds);
-    Ok(Box::new(AsMerged { files, registry, keyring, unix_seconds, mistake }))
+    Ok(AsMerged { files, registry, keyring, unix_seconds, mistake })
 }
 
 fn open_registry<F: Files>(files: &F, path: &str) -> Result<RedbRegistry, StartError> {
@@ -302,5 +320,40 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
         };
         let keys = keystore.map(|keystore| keystore.ids().into_iter().map(|id| key(keystore, id)).collect());
         keys.unwrap_or_default()
+    }
+}
+
+impl<F: Files> Member for AsMerged<F, SimRegistry> {
+    fn shared(&self) -> Arc<Database> {
+        Arc::clone(self.registry.redb().database())
+    }
+
+    fn apply(&mut self, _index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
+        // The host's part is a transaction of its own, as each row is.
+        answer(payload.map_or(Ok(()), |payload| self.steps(payload)).and_then(|()| {
+            self.commit(&Change::default(), host)
+        }))
+    }
+
+    fn admit(&self, _payload: &[u8]) -> Admitted {
+        Admitted::Propose
+    }
+
+    fn promise(&mut self) -> Result<Capability, String> {
+        Ok(Capability { keyring: None })
+    }
+
+    fn capture(&self) -> Result<MemberSnapshot, String> {
+        let registry = self.registry.snapshot().map_err(|error| error.to_string())?;
+        let redb = self.registry.redb();
+        let machine = Snapshot { registry, sidecar: None };
+        Ok(MemberSnapshot { machine, data: read_data(redb)?, sessions: read_sessions(redb.database())? })
+    }
+
+    fn install(&mut self, snapshot: &MemberSnapshot, host: Host<'_>) -> Result<(), Delivered> {
+        let mut host = |transaction: &WriteTransaction| replace_host_part(transaction, snapshot, host);
+        self.registry
+            .restore(&snapshot.machine.registry, None, &mut host)
+            .map_err(|_| Delivered::Halted("registry commit".to_owned()))
     }
 }

@@ -2,37 +2,45 @@
 
 use std::sync::Arc;
 
+use applier::admission::{Admission, Capability};
 use applier::apply::{RestoreError, open_database};
 use applier::ports::{Files, Kek};
-use applier::registry::Clash;
+use applier::registry::{Clash, HostRefused};
 use applier::sidecar::{SidecarContent, json};
+use applier::snapshot::InstallError;
 use applier::wire::WireError;
 use applier::{
     Applier, ApplyError, Config, HaltCause, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject,
     StartError,
 };
+use redb::{Database, WriteTransaction};
 
-use super::host::{read_data, replace_data, write_data};
+use super::host::{read_data, read_sessions, replace_data, replace_sessions, write_data};
+use super::member::{Admitted, Host, Member, MemberSnapshot};
 use super::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarKey, SidecarView,
-    Surroundings,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView, Surroundings,
 };
 use crate::model::{Reason, Verdict};
 use crate::seam::{FixedClock, HostsData, SimRegistry};
 
 struct Hardened<F: Files, R: HostsData>(Applier<F, R>);
 
-fn config(kek: Arc<dyn Kek>, keyring: bool) -> Config {
+fn config(world: &Surroundings, kek: Arc<dyn Kek>) -> Config {
     let sidecar = SIDECAR.to_owned();
     Config {
-        node: NodeId::new(OWN_NODE).expect("not 0"),
+        node: NodeId::new(world.node).expect("not 0"),
         database: DATABASE.to_owned(),
-        keyring: keyring.then_some(KeyringConfig { kek, sidecar }),
+        keyring: world.keyring.then_some(KeyringConfig { kek, sidecar }),
     }
 }
 
 /// Starts on the ports of a world.
 pub(crate) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
+    Ok(start_member(world)?)
+}
+
+/// The same, as a member of a cluster.
+pub(crate) fn start_member(world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
     start_on(world, world.files.clone(), Arc::clone(&world.kek) as _, |registry| registry)
 }
 
@@ -42,12 +50,12 @@ pub(crate) fn start_on<F, R>(
     files: F,
     kek: Arc<dyn Kek>,
     in_front: impl FnOnce(SimRegistry) -> R,
-) -> Result<Box<dyn Life>, StartError>
+) -> Result<Box<dyn Member>, StartError>
 where
     F: Files + 'static,
     R: HostsData + 'static,
 {
-    let config = config(kek, world.keyring);
+    let config = config(world, kek);
     let clock = Arc::new(FixedClock(world.unix_seconds));
     let redb = open_database(&files, &config)?;
     let registry = in_front(SimRegistry::new(redb, Arc::clone(&world.reads)));
@@ -120,6 +128,65 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
     }
 }
 
+impl<F: Files, R: HostsData> Member for Hardened<F, R> {
+    fn shared(&self) -> Arc<Database> {
+        Arc::clone(self.0.registry().redb().database())
+    }
+
+    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
+        let index = RaftIndex(index);
+        delivered(match payload {
+            Some(payload) => self.0.apply_with(index, payload, host),
+            None => self.0.advance(index, host),
+        })
+    }
+
+    fn admit(&self, payload: &[u8]) -> Admitted {
+        match self.0.admit(payload) {
+            Admission::Propose => Admitted::Propose,
+            Admission::Duplicate { by, .. } => Admitted::Duplicate(by.map(|index| index.0)),
+            Admission::Refused(reject) => Admitted::Refused(reason(&reject)),
+            Admission::Failed(error) => Admitted::Failed(failure(&error).to_owned()),
+        }
+    }
+
+    fn promise(&mut self) -> Result<Capability, String> {
+        self.0.promise().map_err(|error| error.to_string())
+    }
+
+    fn capture(&self) -> Result<MemberSnapshot, String> {
+        let machine = self.0.snapshot().map_err(|error| error.to_string())?;
+        let redb = self.0.registry().redb();
+        Ok(MemberSnapshot { machine, data: read_data(redb)?, sessions: read_sessions(redb.database())? })
+    }
+
+    fn install(&mut self, snapshot: &MemberSnapshot, host: Host<'_>) -> Result<(), Delivered> {
+        let mut host = |transaction: &WriteTransaction| replace_host_part(transaction, snapshot, host);
+        self.0.install(&snapshot.machine, &mut host).map_err(|error| match error {
+            InstallError::Halted(cause) => halted(&cause),
+            error => Delivered::Failed(format!("snapshot: {error}")),
+        })
+    }
+}
+
+/// Everything of the host's that a snapshot replaces, and what the host adds to it.
+pub(super) fn replace_host_part(
+    transaction: &WriteTransaction,
+    snapshot: &MemberSnapshot,
+    host: Host<'_>,
+) -> Result<(), HostRefused> {
+    replace_data(transaction, &snapshot.data)?;
+    replace_sessions(transaction, &snapshot.sessions).map_err(|error| HostRefused(error.to_string()))?;
+    host(transaction)
+}
+
+fn halted(cause: &HaltCause) -> Delivered {
+    Delivered::Halted(match cause {
+        HaltCause::Sidecar(fault) => format!("sidecar write: {}", fault.fault.call),
+        HaltCause::Commit(_) => "registry commit".to_owned(),
+    })
+}
+
 fn delivered(outcome: Outcome) -> Delivered {
     match outcome {
         Outcome::Applied => Delivered::Decided(Verdict::Applied),
@@ -127,10 +194,7 @@ fn delivered(outcome: Outcome) -> Delivered {
         Outcome::NoOp(_) => Delivered::Decided(Verdict::NoOp),
         Outcome::Rejected(reject) => Delivered::Decided(Verdict::Rejected(reason(&reject))),
         Outcome::Failed(error) => Delivered::Failed(failure(&error).to_owned()),
-        Outcome::Halted(HaltCause::Sidecar(fault)) => {
-            Delivered::Halted(format!("sidecar write: {}", fault.fault.call))
-        }
-        Outcome::Halted(HaltCause::Commit(_)) => Delivered::Halted("registry commit".to_owned()),
+        Outcome::Halted(cause) => halted(&cause),
     }
 }
 

@@ -2,7 +2,8 @@
 
 pub(crate) mod as_merged;
 pub(crate) mod hardened;
-mod host;
+pub(crate) mod host;
+pub(crate) mod member;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::teeth::barriers::{self, Change};
 use crate::teeth::{Past, WRONG, Wrong};
 
 pub use as_merged::Mistake;
+pub use member::{Member, MemberSnapshot};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -74,6 +76,19 @@ impl Subject {
         }
     }
 
+    /// Starts a life of a cluster's member. Whatever else a wrong subject is wrong in, here it is what it is based on:
+    /// the mistakes that a cluster notices are made by whoever drives the member.
+    ///
+    /// # Errors
+    /// As [`Subject::start`].
+    pub fn start_member(self, world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
+        match self {
+            Subject::Hardened | Subject::Changed(_) => hardened::start_member(world),
+            Subject::AsMerged => as_merged::start_member(world),
+            Subject::Wrong(wrong) => wrong.start_member(world),
+        }
+    }
+
     /// Starts a life on a disk.
     ///
     /// # Errors
@@ -113,6 +128,8 @@ impl fmt::Display for Subject {
 /// What a life is started in.
 #[derive(Clone)]
 pub struct Surroundings {
+    /// The node's full id.
+    pub node: u64,
     /// The node's files, of this life.
     pub files: SimFiles,
     /// The KEK.

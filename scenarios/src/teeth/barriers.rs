@@ -22,7 +22,7 @@ use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
 use crate::seam::gated::{Gate, GatedFiles, Perform};
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Subject, Surroundings,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarView, Subject, Surroundings,
     hand_over, hardened,
 };
 use crate::world::look::Lookout;
@@ -203,6 +203,7 @@ fn recorded() -> Vec<Recorded> {
     let mut lookout = Lookout::new();
     let mut life = |clean: bool, back_to: u64| {
         let world = Surroundings {
+            node: OWN_NODE,
             files: SimFiles::new(disk.mount()),
             kek: Arc::clone(lookout.kek()),
             reads: Arc::default(),

@@ -67,10 +67,15 @@ impl Lookout {
         if let Some(known) = self.payloads.get(&index).filter(|known| known.form == *form) {
             return known.bytes.clone();
         }
-        self.learn_blobs(form);
-        let bytes: Option<Arc<[u8]>> = form.payload(self.kek.local()).map(Arc::from);
+        let bytes: Option<Arc<[u8]>> = self.encode(form).map(Arc::from);
         self.payloads.insert(index, Payload { form: form.clone(), bytes: bytes.clone() });
         bytes
+    }
+
+    /// The bytes of an entry, `None` where the host handles it alone. What they wrap is known from then on.
+    pub fn encode(&mut self, form: &Form) -> Option<Vec<u8>> {
+        self.learn_blobs(form);
+        form.payload(self.kek.local())
     }
 
     /// Looks at a live node; `None` if its database cannot be read.

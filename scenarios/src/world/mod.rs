@@ -1,5 +1,6 @@
 //! Worlds: what happens around a subject. A world draws everything from one `Choices` and records a history.
 
+pub mod cluster;
 pub mod look;
 pub mod node;
 mod reject;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use sim::{Choices, Lies, Probes, Profile, Trace};
 
+use crate::chronicle::Chronicle;
 use crate::history::History;
 use crate::probes;
 use crate::subject::Subject;
@@ -21,24 +23,30 @@ pub enum Scenario {
     Single,
     /// Every way to be refused, against whatever state crashes and faults led to.
     Reject,
+    /// Members with a disk each, real Raft between them, clients, and faults of disk and network.
+    Cluster,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Scenario; 2] = [Scenario::Single, Scenario::Reject];
+    pub const ALL: [Scenario; 3] = [Scenario::Single, Scenario::Reject, Scenario::Cluster];
+    /// Those with one node and a log that is drawn.
+    pub const OF_ONE_NODE: [Scenario; 2] = [Scenario::Single, Scenario::Reject];
 
     /// Its name on the command line and in seed files.
     pub const fn name(self) -> &'static str {
         match self {
             Scenario::Single => "single",
             Scenario::Reject => "reject",
+            Scenario::Cluster => "cluster",
         }
     }
 
     /// Whether a sweep of this scenario has to hit a probe.
     pub fn probes(self, name: &str) -> bool {
         match self {
-            Scenario::Single => name != "verdict/kek-not-configured",
+            Scenario::Single => name != "verdict/kek-not-configured" && !name.starts_with("cluster/"),
+            Scenario::Cluster => name.starts_with("cluster/"),
             Scenario::Reject => {
                 name.starts_with("verdict/")
                     || [
@@ -55,7 +63,7 @@ impl Scenario {
 
 /// An unknown scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scenario {0:?}; there are: single, reject")]
+#[error("there is no scenario {0:?}; there are: single, reject, cluster")]
 pub struct UnknownScenario(pub String);
 
 impl FromStr for Scenario {
@@ -89,14 +97,18 @@ pub struct Setup {
 /// What a run came to.
 #[derive(Debug)]
 pub struct Record {
-    /// Everything that an invariant may look at.
+    /// Everything that an invariant of one node may look at.
     pub history: History,
+    /// Everything that one of a cluster may look at, where there is a cluster.
+    pub chronicle: Option<Box<Chronicle>>,
     /// How often each probe was hit.
     pub probes: Probes,
     /// Entries that were applied for the first time.
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Simulated time that passed, in milliseconds; 0 in a world without time.
+    pub simulated_ms: u64,
     /// The rolling hash of everything that happened.
     pub trace_hash: u64,
     /// What happened, line by line, where the trace keeps it.
@@ -106,10 +118,11 @@ pub struct Record {
 impl Setup {
     /// Runs the world once.
     pub fn run(&self, choices: &mut Choices, trace: &Trace) -> Record {
-        let node = node::Node::new(self, choices, trace, Probes::new(&probes::TABLE));
+        let probes = Probes::new(&probes::TABLE);
         match self.scenario {
-            Scenario::Single => single::run(node),
-            Scenario::Reject => reject::run(node),
+            Scenario::Single => single::run(node::Node::new(self, choices, trace, probes)),
+            Scenario::Reject => reject::run(node::Node::new(self, choices, trace, probes)),
+            Scenario::Cluster => cluster::run(self, choices, trace, probes),
         }
     }
 }

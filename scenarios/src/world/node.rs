@@ -18,7 +18,7 @@ use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::seam::{Outage, SimFiles};
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, Subject, Surroundings, hand_over,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
 use crate::teeth::Past;
 
@@ -197,6 +197,8 @@ impl<'a> Node<'a> {
         self.history.push(Event::Ended { reached, length, stuck });
         Record {
             history: self.history,
+            chronicle: None,
+            simulated_ms: 0,
             probes: self.probes,
             entries: self.entries,
             crashes: self.crashes,
@@ -214,6 +216,7 @@ impl<'a> Node<'a> {
         self.fault_op = None;
         let armed = self.arm();
         let world = Surroundings {
+            node: OWN_NODE,
             files: self.files.clone(),
             kek: Arc::clone(self.lookout.kek()),
             reads: Arc::clone(&self.reads),
@@ -492,7 +495,7 @@ pub fn blank_disk(profile: Profile, lies: Lies) -> Disk {
 
 /// A disk on which the database was made already, made once for each profile and forked. A disk that lies makes its
 /// own, lies included.
-fn prepared_disk(setup: &Setup) -> Disk {
+pub(crate) fn prepared_disk(setup: &Setup) -> Disk {
     static PREPARED: [OnceLock<Disk>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
     let make = || {
         let disk = blank_disk(setup.profile, setup.lies);
@@ -533,5 +536,7 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::KekMismatch { .. } => "kek-mismatch",
         E::KekUnavailable(_) => "kek-unavailable",
         E::EqualKeyBytes(..) => "equal-key-bytes",
+        E::KeyringPromised { .. } => "keyring-promised",
+        E::OtherKek { .. } => "other-kek",
     }
 }

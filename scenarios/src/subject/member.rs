@@ -1,0 +1,140 @@
+//! A subject as the state machine of a cluster's member: it shares each transaction with the host, is asked before
+//! requests are proposed, and goes from node to node in snapshots.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use applier::admission::Capability;
+use applier::registry::HostPart;
+use applier::snapshot::Snapshot;
+use redb::{Database, WriteTransaction};
+
+use super::{Delivered, Life};
+use crate::model::Reason;
+
+/// What the host adds to a transaction.
+pub type Host<'a> = HostPart<'a, WriteTransaction>;
+
+/// What a leader's state machine says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// It may be proposed.
+    Propose,
+    /// It was applied before, by the entry at this index where the state knows it.
+    Duplicate(Option<u64>),
+    /// It would be refused.
+    Refused(Reason),
+    /// It could not be judged.
+    Failed(String),
+}
+
+/// One member of a cluster between its start and its end.
+pub trait Member: Life {
+    /// The database, for the host's own tables.
+    fn shared(&self) -> Arc<Database>;
+
+    /// Delivers the entry at `index`; `payload` is what the host has for the applier, if the entry is for it.
+    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered;
+
+    /// Judges a request against what was applied, touching nothing.
+    fn admit(&self, payload: &[u8]) -> Admitted;
+
+    /// Answers a capability probe, and is bound by the answer from then on.
+    ///
+    /// # Errors
+    /// Where the answer could not be made durable, or the KEK could not be asked.
+    fn promise(&mut self) -> Result<Capability, String>;
+
+    /// Everything that a snapshot carries.
+    ///
+    /// # Errors
+    /// Where it could not be read.
+    fn capture(&self) -> Result<MemberSnapshot, String>;
+
+    /// Takes the place of what it has by what another member has captured.
+    ///
+    /// # Errors
+    /// [`Delivered::Failed`] where nothing was touched, [`Delivered::Halted`] where the outcome is unknown.
+    fn install(&mut self, snapshot: &MemberSnapshot, host: Host<'_>) -> Result<(), Delivered>;
+}
+
+/// A member's state machine at one applied index, as it travels in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSnapshot {
+    /// The applier's part.
+    pub machine: Snapshot,
+    /// The host's data.
+    pub data: BTreeMap<u64, u64>,
+    /// For each client the newest request that was applied, and its index.
+    pub sessions: BTreeMap<u64, (u64, u64)>,
+}
+
+impl MemberSnapshot {
+    /// ```text
+    /// u32 BE length | applier's part | u32 BE count | count * (key, value) | u32 BE count | count * (client, request, index)
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        let machine = self.machine.encode();
+        let mut bytes = Vec::with_capacity(machine.len() + 12 + 16 * self.data.len() + 24 * self.sessions.len());
+        let count = |len: usize| u32::try_from(len).expect("a simulated node is small").to_be_bytes();
+        bytes.extend(count(machine.len()));
+        bytes.extend(machine);
+        bytes.extend(count(self.data.len()));
+        for (key, value) in &self.data {
+            bytes.extend(key.to_be_bytes());
+            bytes.extend(value.to_be_bytes());
+        }
+        bytes.extend(count(self.sessions.len()));
+        for (client, (request, index)) in &self.sessions {
+            bytes.extend([*client, *request, *index].iter().flat_map(|number| number.to_be_bytes()));
+        }
+        bytes
+    }
+
+    /// Reads it back; `None` for anything but what [`MemberSnapshot::encode`] gives.
+    pub fn decode(bytes: &[u8]) -> Option<MemberSnapshot> {
+        let mut rest = bytes;
+        let len = take_count(&mut rest)?;
+        let machine = Snapshot::decode(rest.get(..len)?).ok()?;
+        rest = &rest[len..];
+        let mut data = BTreeMap::new();
+        for _ in 0..take_count(&mut rest)? {
+            data.insert(take_number(&mut rest)?, take_number(&mut rest)?);
+        }
+        let mut sessions = BTreeMap::new();
+        for _ in 0..take_count(&mut rest)? {
+            let client = take_number(&mut rest)?;
+            sessions.insert(client, (take_number(&mut rest)?, take_number(&mut rest)?));
+        }
+        rest.is_empty().then_some(MemberSnapshot { machine, data, sessions })
+    }
+}
+
+fn take_count(rest: &mut &[u8]) -> Option<usize> {
+    let (count, after) = rest.split_first_chunk()?;
+    *rest = after;
+    usize::try_from(u32::from_be_bytes(*count)).ok()
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<u64> {
+    let (number, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u64::from_be_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_short_or_goes_on_is_no_snapshot() {
+        let machine = Snapshot { registry: applier::registry::RegistrySnapshot::default(), sidecar: None };
+        let snapshot = MemberSnapshot { machine, data: [(1, 2)].into(), sessions: [(3, (4, 5))].into() };
+        let bytes = snapshot.encode();
+        assert_eq!(MemberSnapshot::decode(&bytes), Some(snapshot));
+        for len in 0..bytes.len() {
+            assert_eq!(MemberSnapshot::decode(&bytes[..len]), None, "{len}");
+        }
+        assert_eq!(MemberSnapshot::decode(&[bytes, vec![0]].concat()), None);
+    }
+}

@@ -1,0 +1,372 @@
+//! Where requests arrive: who is refused, who has to wait, and what a leader proposes.
+//!
+//! A leader asks a quorum whether it still leads before it judges an administrative request, so that nobody is refused on
+//! the word of a leader that has long been replaced. Then it judges and proposes in one step: what it has applied is
+//! all that its log holds, since nothing else is in flight.
+
+use std::collections::BTreeMap;
+
+use applier::RaftIndex;
+use applier::admission::{Leadership, MutatorGate, NotNow};
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeType};
+use sim::Address;
+
+use super::message::{Answer, Change, Message, Request, Wish, context_bytes, put_bytes};
+use super::replica::{Gone, Replica};
+use crate::chronicle::{Asked, Refusal, Told};
+use super::shared::Keyring;
+use crate::form::Form;
+use crate::model::Reason;
+use crate::probes::ClusterPlace;
+use crate::subject::Admitted;
+use crate::subject::host::Sessions;
+use crate::teeth::ClusterMistake;
+
+/// A learner that lacks more entries than this gets no vote yet.
+const PROMOTION_LAG_MAX: u64 = 3;
+
+/// A member's side of the requests.
+pub(super) struct Desk {
+    pub(super) leadership: Leadership,
+    pub(super) sessions: Sessions,
+    /// Requests that wait for a quorum to confirm the leader, by the number of their question.
+    asked: BTreeMap<u64, Request>,
+    /// Those that were confirmed, and the index that has to be applied before they are judged.
+    confirmed: Vec<(u64, Request)>,
+    questions: u64,
+    /// Who is to be told when an entry was applied.
+    waiting: BTreeMap<u64, (Asked, Address)>,
+    term: Option<u64>,
+}
+
+impl Desk {
+    pub(super) fn new(sessions: Sessions) -> Desk {
+        Desk {
+            leadership: Leadership::new(),
+            sessions,
+            asked: BTreeMap::new(),
+            confirmed: Vec::new(),
+            questions: 0,
+            waiting: BTreeMap::new(),
+            term: None,
+        }
+    }
+
+    /// The term that this node leads in, if it does.
+    pub(super) fn leads(&mut self, term: Option<u64>) {
+        if self.term != term {
+            self.term = term;
+            self.asked.clear();
+            self.confirmed.clear();
+        }
+        self.leadership.leads(term);
+    }
+
+    /// A quorum has confirmed the leader, which had committed everything up to `index` when it asked.
+    pub(super) fn confirmed(&mut self, question: &[u8], index: u64) {
+        let question = question.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        if let Some(request) = self.asked.remove(&question) {
+            self.confirmed.push((index, request));
+        }
+    }
+}
+
+impl Replica {
+    fn answer(&self, to: Address, asked: Asked, answer: Answer) {
+        self.shared.send(self.id, to.0, Message::Answer { asked, answer });
+    }
+
+    fn tell(&self, request: &Request, told: Told) {
+        self.answer(request.from, request.asked, Answer::Told(told));
+    }
+
+    fn not_yet(&self, request: &Request) {
+        self.answer(request.from, request.asked, Answer::NotYet);
+    }
+
+    /// An entry was applied: whoever waits for it is told, and the next request may come.
+    pub(super) fn answer_applied(&mut self, term: u64, index: u64, asked: Asked) {
+        if asked.client != 0 {
+            self.desk.sessions.insert(asked.client, (asked.number, index));
+        }
+        self.desk.leadership.applied(RaftIndex(index), term);
+        if let Some((waits, to)) = self.desk.waiting.remove(&index)
+            && waits == asked
+        {
+            self.answer(to, asked, Answer::Told(Told::Done(Some(index))));
+        }
+    }
+
+    /// A request arrives.
+    pub(super) fn take_request(&mut self, request: Request) -> Result<(), Gone> {
+        let leads = self.desk.leadership.leading().is_ok();
+        if !leads && self.shared.makes(ClusterMistake::ForwardsProposals) && self.core.raw.raft.leader_id != 0 {
+            return self.decide(request);
+        }
+        if !leads {
+            let hint = self.core.raw.raft.leader_id;
+            self.shared.books().hit(ClusterPlace::WrongNodeAsked);
+            self.answer(request.from, request.asked, Answer::NotLeader { hint });
+            return Ok(());
+        }
+        if self.halted {
+            self.not_yet(&request);
+            return Ok(());
+        }
+        if self.answered_before(&request) {
+            return Ok(());
+        }
+        if let Wish::Put { .. } = request.wish {
+            self.propose(&request);
+            return Ok(());
+        }
+        if !self.shared.admits() {
+            return self.decide(request);
+        }
+        if matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err() {
+            self.shared.books().hit(ClusterPlace::GateClosed);
+            self.tell(&request, Told::Refused(Refusal::Closed));
+            return Ok(());
+        }
+        if let Err(why) = self.may_propose() {
+            self.shared.books().hit(match why {
+                NotNow::InFlight { .. } => ClusterPlace::OneInFlight,
+                _ => ClusterPlace::FirstEntryPending,
+            });
+            self.not_yet(&request);
+            return Ok(());
+        }
+        if self.desk.leadership.ready().is_err() {
+            // Only a leader that does not wait comes here, and there is no quorum to ask yet.
+            return self.decide(request);
+        }
+        self.desk.questions += 1;
+        let question = self.desk.questions;
+        self.desk.asked.insert(question, request);
+        self.core.raw.read_index(question.to_be_bytes().to_vec());
+        Ok(())
+    }
+
+    fn has_other_kek(&self) -> bool {
+        self.shared.books().slots[self.slot].keyring == Keyring::Other
+    }
+
+    fn gate(&self) -> MutatorGate {
+        let books = self.shared.books();
+        let slot = &books.slots[self.slot];
+        let keyring = slot.keyring != Keyring::None;
+        MutatorGate { enabled: slot.enabled, kek: keyring, sidecar: keyring }
+    }
+
+    /// A request that was applied gets the answer of the first time; one from before it is of nobody's interest.
+    fn answered_before(&self, request: &Request) -> bool {
+        let Asked { client, number } = request.asked;
+        let Some((newest, index)) = self.desk.sessions.get(&client).copied() else { return false };
+        if newest == number {
+            self.shared.books().hit(ClusterPlace::RetryAnswered);
+            self.tell(request, Told::Done(Some(index)));
+        }
+        newest >= number
+    }
+
+    fn may_propose(&self) -> Result<(), NotNow> {
+        let leadership = &self.desk.leadership;
+        leadership.leading()?;
+        if !self.shared.makes(ClusterMistake::DoesNotWait) {
+            leadership.ready()?;
+        }
+        if !self.shared.makes(ClusterMistake::ManyInFlight) {
+            leadership.free()?;
+        }
+        Ok(())
+    }
+
+    /// Judges what a quorum has confirmed, as soon as everything is applied that was committed then.
+    pub(super) fn decide_confirmed(&mut self) -> Result<(), Gone> {
+        let applied = self.applied;
+        let due: Vec<Request> =
+            self.desk.confirmed.extract_if(.., |(index, _)| *index <= applied).map(|(_, due)| due).collect();
+        due.into_iter().try_for_each(|request| self.decide(request))
+    }
+
+    /// The last look and the proposal, in one step.
+    fn decide(&mut self, request: Request) -> Result<(), Gone> {
+        if self.halted {
+            self.not_yet(&request);
+            return Ok(());
+        }
+        if self.answered_before(&request) {
+            return Ok(());
+        }
+        let forwards = self.shared.makes(ClusterMistake::ForwardsProposals);
+        if self.shared.admits() && !forwards && self.may_propose().is_err() {
+            self.not_yet(&request);
+            return Ok(());
+        }
+        match &request.wish {
+            Wish::Put { .. } => self.propose(&request),
+            Wish::Admin { form, payload } => match self.core.member.admit(payload) {
+                Admitted::Propose if matches!(form, Form::Bootstrap { .. }) => {
+                    let members = self.members();
+                    if self.are_capable(&request, &members)? {
+                        self.propose(&request);
+                    }
+                }
+                Admitted::Propose => self.propose(&request),
+                Admitted::Duplicate(by) => {
+                    self.shared.books().hit(ClusterPlace::DuplicateAnswered);
+                    self.tell(&request, Told::Done(by));
+                }
+                // This leader's own KEK is at fault, and not the request.
+                Admitted::Refused(Reason::BlobDoesNotOpen) if self.has_other_kek() => {
+                    self.tell(&request, Told::Refused(Refusal::Incapable(self.id)));
+                }
+                Admitted::Refused(reason) => {
+                    self.shared.books().hit(ClusterPlace::RequestRefused);
+                    self.tell(&request, Told::Refused(Refusal::Verdict(reason, self.applied)));
+                }
+                Admitted::Failed(_) => self.not_yet(&request),
+            },
+            Wish::Member(change) => {
+                let change = *change;
+                if self.allows(&request, change)? {
+                    self.propose(&request);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn members(&self) -> Vec<u64> {
+        let conf = self.core.raw.store().conf();
+        conf.voters.iter().chain(&conf.learners).copied().collect()
+    }
+
+    /// Whether all of `members` have said in this term that they can open what this node can. Who has not is asked, and
+    /// the client has to come again.
+    fn are_capable(&mut self, request: &Request, members: &[u64]) -> Result<bool, Gone> {
+        if !self.shared.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
+            return Ok(true);
+        }
+        let own = self.core.member.promise().map_err(|_| Gone)?;
+        let Ok(term) = self.desk.leadership.leading() else { return Ok(false) };
+        self.desk.leadership.answered(term, self.id, own);
+        match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
+            Ok(()) => Ok(true),
+            Err(NotNow::Unprobed { members }) => {
+                self.shared.books().hit(ClusterPlace::MembersProbed);
+                for member in members {
+                    self.shared.send(self.id, member, Message::Probe { from: self.id, term });
+                }
+                self.not_yet(request);
+                Ok(false)
+            }
+            Err(NotNow::NoKeyring { member } | NotNow::OtherKek { member }) => {
+                self.shared.books().hit(ClusterPlace::IncapableMember);
+                // What it has answered was true when it did; it is asked again next time.
+                self.shared.send(self.id, member, Message::Probe { from: self.id, term });
+                self.tell(request, Told::Refused(Refusal::Incapable(member)));
+                Ok(false)
+            }
+            Err(_) => {
+                self.not_yet(request);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the membership may change in this way now. What is so already is done.
+    fn allows(&mut self, request: &Request, change: Change) -> Result<bool, Gone> {
+        let conf = self.core.raw.store().conf().clone();
+        let (votes, learns) = (|id| conf.voters.contains(&id), |id| conf.learners.contains(&id));
+        let done = match change {
+            Change::AddLearner(id) => learns(id) || votes(id),
+            Change::Promote(id) => votes(id),
+            Change::Remove(id) => !votes(id) && !learns(id),
+        };
+        if done {
+            self.tell(request, Told::Done(None));
+            return Ok(false);
+        }
+        match change {
+            Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => self.are_capable(request, &[id]),
+            Change::AddLearner(_) => Ok(true),
+            Change::Promote(id) => {
+                let last = self.core.raw.raft.raft_log.last_index();
+                let matched = self.core.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
+                let close = learns(id) && matched + PROMOTION_LAG_MAX >= last;
+                if !close {
+                    self.not_yet(request);
+                }
+                Ok(close)
+            }
+            Change::Remove(id) if id == self.id => {
+                // A leader hands over before it goes.
+                if let Some(heir) = conf.voters.iter().find(|voter| **voter != id) {
+                    self.core.raw.transfer_leader(*heir);
+                }
+                self.not_yet(request);
+                Ok(false)
+            }
+            Change::Remove(id) if votes(id) && conf.voters.len() == 1 => {
+                self.tell(request, Told::Refused(Refusal::Membership));
+                Ok(false)
+            }
+            Change::Remove(_) => Ok(true),
+        }
+    }
+
+    fn propose(&mut self, request: &Request) {
+        let context = context_bytes(request.asked, false);
+        let proposed = match &request.wish {
+            Wish::Put { key, value } => self.core.raw.propose(context, put_bytes(*key, *value)),
+            Wish::Admin { payload, .. } => self.core.raw.propose(context, payload.clone()),
+            Wish::Member(change) => self.core.raw.propose_conf_change(context, conf_change(*change)),
+        };
+        if proposed.is_err() {
+            self.not_yet(request);
+            return;
+        }
+        let Ok(term) = self.desk.leadership.leading() else { return };
+        let index = self.core.raw.raft.raft_log.last_index();
+        self.desk.waiting.insert(index, (request.asked, request.from));
+        if !matches!(request.wish, Wish::Put { .. }) {
+            self.desk.leadership.took(RaftIndex(index));
+            let mut books = self.shared.books();
+            books.admitted.insert(index, term);
+            if let Some(form) = request.wish.form() {
+                books.forms_in_flight.insert(index, form);
+            }
+        }
+    }
+
+    /// A leader that is wrong on purpose: it proposes what nobody has checked.
+    pub(super) fn smuggle(&mut self) {
+        if self.desk.leadership.leading().is_err() || self.halted {
+            return;
+        }
+        let mut books = self.shared.books();
+        let Some(form) = books.smuggle.take() else { return };
+        let payload = books.payload(&form);
+        books.hit(ClusterPlace::Smuggled);
+        drop(books);
+        let context = context_bytes(Asked::default(), true);
+        if self.core.raw.propose(context, payload).is_err() {
+            self.shared.books().smuggle = Some(form);
+        }
+    }
+}
+
+fn conf_change(change: Change) -> ConfChange {
+    let (kind, node) = match change {
+        Change::AddLearner(id) => (ConfChangeType::AddLearnerNode, id),
+        Change::Promote(id) => (ConfChangeType::AddNode, id),
+        Change::Remove(id) => (ConfChangeType::RemoveNode, id),
+    };
+    let mut conf = ConfChange::default();
+    conf.set_change_type(kind);
+    conf.node_id = node;
+    debug_assert!(conf.compute_size() > 0, "an empty change means something else to Raft");
+    conf
+}

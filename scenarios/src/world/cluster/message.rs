@@ -1,0 +1,124 @@
+//! What nodes and clients say to each other.
+
+use raft::eraftpb;
+
+use applier::admission::Capability;
+use sim::Address;
+
+use crate::chronicle::{Asked, Told};
+use crate::form::Form;
+
+/// One message.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    /// Between members.
+    Raft(Box<eraftpb::Message>),
+    /// A leader asks a member what it is capable of.
+    Probe { from: u64, term: u64 },
+    /// The member's answer.
+    Capable { member: u64, term: u64, capability: Capability },
+    /// A client asks for something.
+    Request(Box<Request>),
+    /// And is answered.
+    Answer { asked: Asked, answer: Answer },
+}
+
+impl Message {
+    /// A number for the kind of message, for the trace.
+    pub(super) fn label(&self) -> u64 {
+        match self {
+            Message::Raft(message) => 100 + message.get_msg_type() as u64,
+            Message::Probe { .. } => 1,
+            Message::Capable { .. } => 2,
+            Message::Request(_) => 3,
+            Message::Answer { .. } => 4,
+        }
+    }
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) asked: Asked,
+    /// Where the answer goes.
+    pub(super) from: Address,
+    pub(super) wish: Wish,
+}
+
+/// The request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Write a value of the table.
+    Put { key: u64, value: u64 },
+    /// Bootstrap, rotate or register: the form, and the bytes that stand for it.
+    Admin { form: Form, payload: Vec<u8> },
+    /// Change the membership.
+    Member(Change),
+}
+
+impl Wish {
+    /// The entry that it asks for, if that means anything to a state machine.
+    pub(super) fn form(&self) -> Option<Form> {
+        match self {
+            Wish::Put { key, value } => Some(Form::Data { key: *key, value: *value }),
+            Wish::Admin { form, .. } => Some(form.clone()),
+            Wish::Member(_) => None,
+        }
+    }
+}
+
+/// A change of the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A node that follows without a vote.
+    AddLearner(u64),
+    /// It gets a vote.
+    Promote(u64),
+    /// A node is no member any more.
+    Remove(u64),
+}
+
+/// What a client hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The end of its request.
+    Told(Told),
+    /// Ask that one, if anyone is known.
+    NotLeader { hint: u64 },
+    /// Not now: a leader that has just been elected, one that has another request in flight, members that have not
+    /// answered yet.
+    NotYet,
+}
+
+/// The bytes of a table entry: a zero, the key, the value, each big-endian.
+pub(super) fn put_bytes(key: u64, value: u64) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend(key.to_be_bytes());
+    bytes.extend(value.to_be_bytes());
+    bytes
+}
+
+/// Reads them back.
+pub(super) fn put_of(bytes: &[u8]) -> Option<(u64, u64)> {
+    let rest = bytes.strip_prefix(&[0])?;
+    let (key, value) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*key), u64::from_be_bytes(value.try_into().ok()?)))
+}
+
+/// What the context of an entry says: who asked, and whether a leader has smuggled it in.
+pub(super) fn context_bytes(asked: Asked, smuggled: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(17);
+    bytes.extend(asked.client.to_be_bytes());
+    bytes.extend(asked.number.to_be_bytes());
+    bytes.push(u8::from(smuggled));
+    bytes
+}
+
+/// Reads it back; nobody and not smuggled where there is none.
+pub(super) fn context_of(bytes: &[u8]) -> (Asked, bool) {
+    let Ok(bytes) = <&[u8; 17]>::try_from(bytes) else { return (Asked::default(), false) };
+    let (client, rest) = bytes.split_first_chunk().expect("17 bytes");
+    let (number, rest) = rest.split_first_chunk().expect("9 bytes");
+    let asked = Asked { client: u64::from_be_bytes(*client), number: u64::from_be_bytes(*number) };
+    (asked, rest == [1])
+}
