@@ -1,5 +1,6 @@
 //! Worlds: what happens around a subject. A world draws everything from one `Choices` and records a history.
 
+mod cluster;
 pub mod look;
 pub mod node;
 mod reject;
