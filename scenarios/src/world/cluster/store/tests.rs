@@ -3,7 +3,8 @@
 
 use applier::registry;
 use proptest::prelude::*;
-use raft::{Config, RawNode, StateRole, StorageError};
+use proptest::test_runner::RngSeed;
+use raft::StorageError;
 use redb::backends::InMemoryBackend;
 use sim::{Choices, Disk, Fault, Profile};
 
@@ -11,6 +12,7 @@ use super::*;
 use crate::seam::SimFiles;
 
 mod model;
+mod node;
 
 use model::Model;
 
@@ -97,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_u64, 0..4_u64).prop_map(|(newer, vote)| Step::Hard { newer, vote }),
         3 => (small(), any::<bool>(), proptest::option::of(small()))
             .prop_map(|(by, stale, conf)| Step::Progress { by, stale, conf }),
-        2 => (small(), small()).prop_map(|(at, kept)| Step::Compact { at, kept }),
+        2 => (small(), 0..3_u64).prop_map(|(at, kept)| Step::Compact { at, kept }),
         1 => (0..4_u64, small(), 0..4_u64).prop_map(|(ahead, term, vote)| Step::Install { ahead, term, vote }),
     ]
 }
@@ -153,7 +155,7 @@ fn take(step: &Step, store: &mut Store, model: &mut Model) -> Result<(), StoreEr
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_answers_as_the_model_does_also_from_the_database(
@@ -205,7 +207,8 @@ fn a_vote_is_not_carried_into_the_term_of_a_snapshot() {
 
 #[test]
 fn what_no_store_wrote_is_refused() {
-    let sabotages: [fn(&WriteTransaction) -> Result<(), redb::Error>; 5] = [
+    type Sabotage = fn(&WriteTransaction) -> Result<(), redb::Error>;
+    let sabotages: [Sabotage; 5] = [
         |transaction| Ok(transaction.open_table(LOG)?.remove(3).map(drop)?),
         |transaction| put(&mut transaction.open_table(STATE)?, HARD, &hard(1, 0, 5)),
         |transaction| put(&mut transaction.open_table(STATE)?, HARD, &hard(1, 0, 0)),
@@ -350,104 +353,4 @@ fn what_is_not_synced_can_be_lost() {
     drop(store);
     disk.power_loss(&mut Choices::seeded(1));
     assert_eq!(Content::of(&mounted(&disk)), before);
-}
-
-const ELECTION_TICKS: usize = 10;
-
-fn raw_node(store: Store, applied: u64) -> RawNode<Store> {
-    let config = Config {
-        id: 1,
-        election_tick: ELECTION_TICKS,
-        heartbeat_tick: 2,
-        applied,
-        pre_vote: true,
-        check_quorum: true,
-        ..Config::default()
-    };
-    let logger = slog::Logger::root(slog::Discard, slog::o!());
-    RawNode::new(&config, store, &logger).expect("its configuration is sound")
-}
-
-fn apply(raw: &mut RawNode<Store>, entries: Vec<Entry>, applied: &mut Vec<Entry>) {
-    let hard = raw.raft.hard_state();
-    for entry in entries {
-        progress(raw.mut_store(), &hard, None).expect("memory does not fail");
-        applied.push(entry);
-    }
-}
-
-/// Handles what is ready until nothing is, as a driver whose store is synchronous does.
-fn settle(raw: &mut RawNode<Store>, applied: &mut Vec<Entry>) {
-    while raw.has_ready() {
-        let mut ready = raw.ready();
-        assert!(ready.take_messages().is_empty(), "there is nobody to send to");
-        raw.mut_store().persist(ready.entries(), ready.hs(), true).expect("memory does not fail");
-        assert!(ready.take_persisted_messages().is_empty(), "there is nobody to send to");
-        apply(raw, ready.take_committed_entries(), applied);
-        let mut light = raw.advance(ready);
-        assert!(light.take_messages().is_empty(), "there is nobody to send to");
-        apply(raw, light.take_committed_entries(), applied);
-        raw.advance_apply();
-    }
-}
-
-fn lead(raw: &mut RawNode<Store>, applied: &mut Vec<Entry>) {
-    let mut ticks = 0;
-    while raw.raft.state != StateRole::Leader {
-        ticks += 1;
-        assert!(ticks < 4 * ELECTION_TICKS, "nobody stands in its way");
-        raw.raft.set_randomized_election_timeout(ELECTION_TICKS);
-        raw.tick();
-        settle(raw, applied);
-    }
-}
-
-#[test]
-fn a_single_voter_leads_commits_and_goes_on_after_a_restart() {
-    let database = database_in_memory();
-    let mut applied = Vec::new();
-    let mut raw = raw_node(founded(Arc::clone(&database)), 1);
-    lead(&mut raw, &mut applied);
-    raw.propose(vec![], b"first".to_vec()).expect("it leads");
-    settle(&mut raw, &mut applied);
-    let of = |applied: &[Entry]| -> Vec<(u64, u64, Vec<u8>)> {
-        applied.iter().map(|entry| (entry.index, entry.term, entry.data.to_vec())).collect()
-    };
-    assert_eq!(of(&applied), [(2, 2, vec![]), (3, 2, b"first".to_vec())]);
-    assert_eq!(raw.store().hard(), &hard(2, 1, 3));
-    drop(raw);
-
-    let store = opened(Arc::clone(&database));
-    assert_eq!(store.hard(), &hard(2, 1, 3));
-    let mut raw = raw_node(store, 3);
-    let kept = snapshot(3, 2, members(&[1]), b"state");
-    raw.mut_store().compact(&kept, 3).expect("memory does not fail");
-    lead(&mut raw, &mut applied);
-    raw.propose(vec![], b"second".to_vec()).expect("it leads");
-    settle(&mut raw, &mut applied);
-    assert_eq!(of(&applied)[2..], [(4, 3, vec![]), (5, 3, b"second".to_vec())]);
-    assert_eq!(opened(database).term(2), Ok(2), "the entry before the log's first has its term");
-}
-
-/// A follower that was away while the log was compacted. The node behind the store restarts from a snapshot of its
-/// own that is older than what it has applied, too.
-#[test]
-fn entries_after_the_newest_local_snapshot_are_given_again() {
-    let database = database_in_memory();
-    let mut applied = Vec::new();
-    let mut raw = raw_node(founded(Arc::clone(&database)), 1);
-    lead(&mut raw, &mut applied);
-    for data in [b"a", b"b", b"c"] {
-        raw.propose(vec![], data.to_vec()).expect("it leads");
-        settle(&mut raw, &mut applied);
-    }
-    raw.mut_store().compact(&snapshot(3, 2, members(&[1]), b""), 2).expect("memory does not fail");
-    drop(raw);
-
-    let mut store = opened(database);
-    store.set_conf(store.kept().get_metadata().get_conf_state().clone());
-    let from = store.snapshot_index();
-    let mut again = Vec::new();
-    settle(&mut raw_node(store, from), &mut again);
-    assert_eq!(again, applied[2..], "what came after the snapshot");
 }
