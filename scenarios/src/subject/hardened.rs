@@ -142,6 +142,7 @@ fn failure(error: &ApplyError) -> &'static str {
         ApplyError::Keystore(_) => "keystore conflict",
         ApplyError::Poisoned => "poisoned",
         ApplyError::Foreign => "foreign sidecar",
+        ApplyError::SidecarAhead { .. } => "sidecar ahead",
         ApplyError::IndexGap { .. } => "index gap",
         ApplyError::DifferentEntry { .. } => "different entry",
     }
