@@ -12,10 +12,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::fault::IoFault;
-use crate::ports::{BlobFault, Entropy, Kek, UnwrapError};
+use crate::ports::{BlobFault, Entropy, Kek, KekCheck, UnwrapError};
 use crate::secret::{Dek, KEY_LEN};
 
 /// Length of a GCM nonce in bytes.
@@ -27,16 +28,25 @@ pub const TAG_LEN: usize = 16;
 /// Length of a wrapped key in bytes.
 pub const BLOB_LEN: usize = NONCE_LEN + KEY_LEN + TAG_LEN;
 
-/// A KEK in memory, for tests and tools, and behind [`FileKek`]. Of its bytes it keeps the cipher alone.
+/// What is hashed before the KEK, so that its check value is equal to no other digest of these bytes.
+const CHECK_DOMAIN: &[u8] = b"encryption applier: check value of a KEK, version 1\0";
+
+/// A KEK in memory, for tests and tools, and behind [`FileKek`]. Of its bytes it keeps the cipher and the check value
+/// alone; that is the first eight bytes of a SHA-256 over a constant and the KEK.
 pub struct LocalKek {
     cipher: Aes256Gcm,
+    check: KekCheck,
 }
 
 impl LocalKek {
     /// Takes the KEK over; the caller wipes its own copy.
     pub fn new(bytes: [u8; KEY_LEN]) -> LocalKek {
         let bytes = Zeroizing::new(bytes);
-        LocalKek { cipher: Aes256Gcm::new((&*bytes).into()) }
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(CHECK_DOMAIN).chain_update(&*bytes).finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        let check = KekCheck([a, b, c, d, e, f, g, h]);
+        LocalKek { cipher: Aes256Gcm::new((&*bytes).into()), check }
     }
 
     /// Wraps a key under a random nonce.
@@ -69,6 +79,11 @@ impl Kek for LocalKek {
             Ok(()) => Ok(Dek::new(*key)),
             Err(_) => Err(UnwrapError::Blob(BlobFault::Integrity)),
         }
+    }
+
+    /// Never fails.
+    fn check_value(&self) -> io::Result<KekCheck> {
+        Ok(self.check)
     }
 }
 
@@ -174,6 +189,11 @@ impl Kek for FileKek {
     /// Never [`UnwrapError::Unavailable`]: the file is not asked again.
     fn unwrap(&self, blob: &[u8]) -> Result<Dek, UnwrapError> {
         self.kek.unwrap(blob)
+    }
+
+    /// Never fails: the file is not asked again.
+    fn check_value(&self) -> io::Result<KekCheck> {
+        self.kek.check_value()
     }
 }
 

@@ -81,6 +81,14 @@ impl Keystore {
         }
     }
 
+    /// Whether [`Keystore::insert_all`] would take these keys.
+    ///
+    /// # Errors
+    /// Those that it would return.
+    pub fn accepts(&self, keys: &[(DekId, Dek)]) -> Result<(), KeystoreError> {
+        absent(&self.map.load(), keys).map(drop)
+    }
+
     /// Takes back what one `insert_all` added, with one swap. Without other writes in between, the map is exactly
     /// the one before; what other writes did in between stays.
     pub fn undo(&self, undo: Undo) {
@@ -243,6 +251,15 @@ mod tests {
         let keystore = keystore(&[(2, 2)]);
         let error = keystore.insert_all(&[(id(1), dek(1)), (id(2), dek(9))]).expect_err("conflicting");
         assert_eq!(error, KeystoreError::KeyConflict { id: id(2) });
+        check(&keystore, &[(2, 2)]);
+    }
+
+    #[test]
+    fn what_would_be_taken_in_is_accepted_and_changes_nothing() {
+        let keystore = keystore(&[(2, 2)]);
+        assert_eq!(keystore.accepts(&[(id(1), dek(1)), (id(2), dek(2))]), Ok(()));
+        let conflict = Err(KeystoreError::KeyConflict { id: id(2) });
+        assert_eq!(keystore.accepts(&[(id(1), dek(1)), (id(2), dek(9))]), conflict);
         check(&keystore, &[(2, 2)]);
     }
 

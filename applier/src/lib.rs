@@ -8,6 +8,8 @@
 //! ```
 //!
 //! - [`Applier`] judges an entry and executes it; [`Outcome`] says what came of it.
+//! - [`admission`] is the leader's side: which requests become entries. [`snapshot`] is what stands for entries that are
+//!   no longer there.
 //! - [`wire`] is the entry format, [`sidecar`] the file, [`registry`] the rows, [`keystore`] the memory.
 //! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
 //!
@@ -18,8 +20,13 @@
 //! - **A refusal leaves no side effect.** Everything is read, unwrapped and compared before the first mutating call.
 //! - **An unknown outcome is said to be one.** After an error past the first mutating call the applier halts, and the
 //!   next start finds out.
+//! - **What is admitted is applied.** A leader asks [`Applier::admit`] before it proposes, and [`Leadership`] whether it
+//!   may: an entry that it then proposes is rejected by no member. A member that has said it has the cluster's KEK
+//!   ([`Applier::promise`]) does not start with another one.
+//! - **A snapshot is as good as the log.** [`Applier::install`] ends where applying every entry up to its index ends, and
+//!   what is a node's own never comes from another node.
 //!
-//! What it does not do yet: encrypt, claim epochs, switch envelopes, carry keys in snapshots.
+//! What it does not do yet: encrypt, claim epochs, switch envelopes, exchange a KEK.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,6 +58,7 @@
 //! # }
 //! ```
 
+pub mod admission;
 pub mod apply;
 pub mod fault;
 pub mod ids;
@@ -62,8 +70,12 @@ pub mod ports;
 pub mod registry;
 pub mod secret;
 pub mod sidecar;
+pub mod snapshot;
 pub mod wire;
 
-pub use apply::{Applier, Config, KeyringConfig};
+pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
+pub use apply::{Applier, Config, InstallError, KeyringConfig, PromiseError};
 pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
 pub use outcome::{ApplyError, HaltCause, NoOp, Outcome, Reject, StartError};
+pub use ports::KekCheck;
+pub use snapshot::{Snapshot, SnapshotError};

@@ -2,7 +2,7 @@
 
 use crate::fault::IoFault;
 use crate::ids::{DekId, RaftIndex};
-use crate::ports::BlobFault;
+use crate::ports::{BlobFault, KekCheck};
 use crate::registry::{Clash, CommitError, RegistryError};
 use crate::sidecar::file::WriteFault;
 use crate::wire::WireError;
@@ -137,6 +137,17 @@ pub enum ApplyError {
     /// The sidecar was written by the reference system.
     #[error("the sidecar was written by the reference system; adopt it first")]
     Foreign,
+    /// The sidecar has effects that the database lacks, so that this is no state of one index: nothing can be
+    /// admitted on it, and no snapshot be taken of it.
+    #[error(
+        "the sidecar is at index {sidecar} and the database at {applied}; deliver the entries in between first"
+    )]
+    SidecarAhead {
+        /// Index of the sidecar.
+        sidecar: RaftIndex,
+        /// Index of the database.
+        applied: RaftIndex,
+    },
     /// The host skipped an index.
     #[error("entry {got} was delivered where entry {expected} was due")]
     IndexGap {
@@ -232,6 +243,26 @@ pub enum StartError {
     KeyringRequired {
         /// The newest entry that changed the sidecar.
         applied: RaftIndex,
+    },
+    /// This node has promised its KEK to a leader and is started without a keyring.
+    #[error(
+        "this node has told its cluster that it has the KEK with the check value {promised} and is started without \
+         one; start with that KEK and a sidecar path, or remove this node and add it again"
+    )]
+    KeyringPromised {
+        /// The check value of the KEK that was promised.
+        promised: KekCheck,
+    },
+    /// This node has promised another KEK to a leader.
+    #[error(
+        "this node has told its cluster that it has the KEK with the check value {promised} and is started with that \
+         of {found}; start with the KEK that was promised, or remove this node and add it again"
+    )]
+    OtherKek {
+        /// The check value of the KEK that was promised.
+        promised: KekCheck,
+        /// That of the KEK that the node was started with.
+        found: KekCheck,
     },
     /// A key of the sidecar does not open under the KEK.
     #[error("key {id} of the sidecar does not open ({fault}); start with the KEK that wrapped it")]

@@ -54,6 +54,40 @@ pub trait WriteFile: io::Write {
 pub trait Kek: Send + Sync {
     /// Opens a wrapped key.
     fn unwrap(&self, blob: &[u8]) -> Result<Dek, UnwrapError>;
+
+    /// What tells this KEK from another one.
+    ///
+    /// # Errors
+    /// The KEK could not be asked; the same call may succeed later.
+    fn check_value(&self) -> io::Result<KekCheck>;
+}
+
+/// Equal for equal KEKs, and says nothing else about either: members of a cluster compare it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KekCheck(pub [u8; 8]);
+
+impl KekCheck {
+    /// The eight bytes, read in big-endian order.
+    pub const fn from_u64(value: u64) -> KekCheck {
+        KekCheck(value.to_be_bytes())
+    }
+
+    /// The number that [`KekCheck::from_u64`] takes back.
+    pub const fn to_u64(self) -> u64 {
+        u64::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Display for KekCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.to_u64())
+    }
+}
+
+impl fmt::Debug for KekCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KekCheck({self})")
+    }
 }
 
 /// Why a wrapped key did not open.

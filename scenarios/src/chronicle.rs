@@ -182,6 +182,9 @@ impl Chronicle {
 
     /// Index of the entry that the model refuses, where the log has come to one.
     pub fn refused_at(&self) -> Option<u64> {
-        (self.states.len() < self.log.len()).then_some(self.states.len() as u64)
+        // An entry that nobody has got past yet may just have been cut off by a crash.
+        let next = self.log.get(self.states.len())?;
+        let advances = self.newest().judge(self.rules, true, &next.form).advances();
+        (!advances).then_some(self.states.len() as u64)
     }
 }

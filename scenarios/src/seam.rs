@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use applier::RaftIndex;
 use applier::kek::LocalKek;
-use applier::ports::{Clock, Files, Kek, UnwrapError, WriteFile};
+use applier::ports::{Clock, Files, Kek, KekCheck, UnwrapError, WriteFile};
 use applier::registry::{
     Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
 };
@@ -237,6 +237,11 @@ impl Registry for SimRegistry {
         self.redb.sidecar_index()
     }
 
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
+        self.check()?;
+        self.redb.kek_check()
+    }
+
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
         self.check()?;
         self.redb.rows(keys)
@@ -251,12 +256,17 @@ impl Registry for SimRegistry {
         self.redb.commit(change, host)
     }
 
+    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
+        self.redb.promise(check)
+    }
+
     fn restore(
         &mut self,
         snapshot: &RegistrySnapshot,
+        sidecar_index: Option<RaftIndex>,
         host: HostPart<'_, WriteTransaction>,
     ) -> Result<(), CommitError> {
-        self.redb.restore(snapshot, host)
+        self.redb.restore(snapshot, sidecar_index, host)
     }
 }
 
@@ -290,6 +300,13 @@ impl Kek for SimKek {
             return Err(UnwrapError::Unavailable(io::ErrorKind::TimedOut.into()));
         }
         self.kek.unwrap(blob)
+    }
+
+    fn check_value(&self) -> io::Result<KekCheck> {
+        if self.outage.strikes() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.kek.check_value()
     }
 }
 

@@ -80,12 +80,12 @@ fn latency_counts_from_the_millisecond_of_sending() {
         net.set_weather(NetWeather { latency_ms_min: 2, latency_ms_max: 4, ..NetWeather::CALM });
         let mut inbox = net.bind(TWO);
         sleep(Duration::from_micros(7_300)).await;
-        let choices = &mut Choices::bytes(&[2, 0, 1]);
+        let choices = &mut Choices::bytes(&[1, 2, 0]);
         for message in 0..3 {
             net.send(choices, ONE, TWO, 7, message);
         }
-        assert_eq!(arrivals(&mut inbox).await, [(9, 1), (10, 2), (11, 0)]);
-        assert_eq!(net.counts().overtaken, 1, "the last to arrive was sent before both");
+        assert_eq!(arrivals(&mut inbox).await, [(9, 2), (10, 0), (11, 1)]);
+        assert_eq!(net.counts().overtaken, 2, "two were sent before the first to arrive");
     });
 }
 

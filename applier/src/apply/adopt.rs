@@ -10,7 +10,7 @@ use super::{Applier, Held, start};
 use crate::ids::{DekId, Purpose, RaftIndex};
 use crate::outcome::{HaltCause, StartError};
 use crate::ports::{Clock, Files};
-use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow};
+use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow, rules};
 use crate::sidecar::{Active, EntryName, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json};
 use crate::wire::{Entry, RotationKind, WireError};
 
@@ -106,7 +106,8 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(AdoptError::NotForeign);
         };
         let sidecar = explain(foreign, adoption, self.clock.0.as_ref())?;
-        start::unwrap_all(keyring.kek.as_ref(), start::wrapped_keys(&sidecar)).map_err(AdoptError::Keys)?;
+        start::unwrap_all(keyring.kek.as_ref(), start::wrapped_keys(&sidecar))
+            .map_err(|fault| AdoptError::Keys(fault.into()))?;
         check_rows(&sidecar, adoption)?;
         let target = RegistrySnapshot { rows: adoption.rows.clone(), applied_index: adoption.applied_index };
         let found = self.registry.snapshot()?;
@@ -221,9 +222,7 @@ fn named(
 fn check_rows(sidecar: &Sidecar, adoption: &Adoption) -> Result<(), AdoptError> {
     let fits = |key: &RowKey, row: &WriterRow| {
         DekId::new(key.dek_id).is_some_and(|id| sidecar.keys.contains_key(&id))
-            && *key == RowKey::of(key.dek_id, row.full_node_id)
-            && row.full_node_id != 0
-            && row.first_seen <= row.last_seen
+            && rules::is_well_formed(*key, *row)
     };
     match adoption.rows.iter().find(|(key, row)| !fits(key, row)) {
         Some((key, _)) => Err(AdoptError::Row(*key)),

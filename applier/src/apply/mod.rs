@@ -1,10 +1,14 @@
 //! The applier: judges one committed entry, then mutates keystore, sidecar and registry, in that order.
 
+mod admit;
 mod adopt;
+mod install;
 mod judge;
 mod start;
 
+pub use admit::PromiseError;
 pub use adopt::{AdoptError, Adoption};
+pub use install::{InstallError, Malformed};
 pub use start::{Config, KeyringConfig, open_database};
 
 use std::sync::Arc;
@@ -70,7 +74,9 @@ enum Held {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// The snapshot is ahead of this node, which lacks the keys of the entries in between.
-    #[error("the snapshot is at index {snapshot}, ahead of this node at {applied}, and carries no keys")]
+    #[error(
+        "the snapshot is at index {snapshot}, ahead of this node at {applied}, and carries no keys; install one that does"
+    )]
     Ahead {
         /// Index of the snapshot.
         snapshot: RaftIndex,
@@ -133,7 +139,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             let applied = self.applied;
             return Err(RestoreError::Ahead { snapshot: snapshot.applied_index, applied });
         }
-        if let Err(error) = self.registry.restore(snapshot, host) {
+        if let Err(error) = self.registry.restore(snapshot, None, host) {
             self.poisoned = true;
             return Err(error.into());
         }
@@ -262,8 +268,13 @@ impl<F: Files, R: Registry> Applier<F, R> {
     }
 
     fn halt(&mut self, cause: HaltCause) -> Outcome {
+        Outcome::Halted(self.poison(cause))
+    }
+
+    /// Ends this life's applying: what is in place is unknown until the next start.
+    fn poison(&mut self, cause: HaltCause) -> HaltCause {
         tracing::error!(%cause, "the applier halts; restart it");
         self.poisoned = true;
-        Outcome::Halted(cause)
+        cause
     }
 }

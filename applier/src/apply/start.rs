@@ -11,7 +11,7 @@ use crate::fault::{IoFault, parent};
 use crate::ids::{DekId, NodeId, RaftIndex};
 use crate::keystore::Keystore;
 use crate::outcome::StartError;
-use crate::ports::{Clock, Files, Kek, UnwrapError};
+use crate::ports::{BlobFault, Clock, Files, Kek, KekCheck, UnwrapError};
 use crate::registry::{self, RedbRegistry, Registry};
 use crate::secret::Dek;
 use crate::sidecar::file::SidecarPath;
@@ -122,9 +122,11 @@ impl<F: Files, R: Registry> Applier<F, R> {
             path: SidecarPath::new(&keyring.sidecar),
         });
         let proof = registry.sidecar_index()?;
+        let promised = registry.kek_check()?.map(KekCheck::from_u64);
         let keystore = Keystore::new();
         let held = match &keyring {
             Some(keyring) => {
+                keep_promise(keyring.kek.as_ref(), promised)?;
                 if keyring.path.dir() != parent(&config.database) {
                     sync_dir(&files, keyring.path.dir())?;
                 }
@@ -132,7 +134,10 @@ impl<F: Files, R: Registry> Applier<F, R> {
                 load(&files, keyring, &keystore, proof)?
             }
             None if proof > RaftIndex::ZERO => return Err(StartError::KeyringRequired { applied: proof }),
-            None => Held::Nothing,
+            None => match promised {
+                Some(promised) => return Err(StartError::KeyringPromised { promised }),
+                None => Held::Nothing,
+            },
         };
         let applied = registry.applied_index()?;
         tracing::info!(node = %config.node, %applied, keys = keystore.len(), "started");
@@ -148,6 +153,14 @@ impl<F: Files, R: Registry> Applier<F, R> {
             poisoned: false,
         })
     }
+}
+
+/// A leader that was told of one KEK may have let an entry be committed that no other one opens. Without a promise the
+/// KEK is not asked, so that a node may start while it is out of reach.
+fn keep_promise(kek: &dyn Kek, promised: Option<KekCheck>) -> Result<(), StartError> {
+    let Some(promised) = promised else { return Ok(()) };
+    let found = kek.check_value().map_err(|error| StartError::KekUnavailable(error.to_string()))?;
+    if found == promised { Ok(()) } else { Err(StartError::OtherKek { promised, found }) }
 }
 
 /// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
@@ -184,19 +197,36 @@ pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl Iterator<Item = (DekId, &[
     sidecar.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()))
 }
 
+/// Why the keys of a sidecar cannot be used.
+pub(super) enum KeyFault {
+    DoesNotOpen { id: DekId, fault: BlobFault },
+    Unavailable(String),
+    Equal(DekId, DekId),
+}
+
+impl From<KeyFault> for StartError {
+    fn from(fault: KeyFault) -> StartError {
+        match fault {
+            KeyFault::DoesNotOpen { id, fault } => StartError::KekMismatch { id, fault },
+            KeyFault::Unavailable(error) => StartError::KekUnavailable(error),
+            KeyFault::Equal(one, other) => StartError::EqualKeyBytes(one, other),
+        }
+    }
+}
+
 /// Opens every key and refuses two with the same bytes.
 pub(super) fn unwrap_all<'a>(
     kek: &dyn Kek,
     wrapped: impl Iterator<Item = (DekId, &'a [u8])>,
-) -> Result<Vec<(DekId, Dek)>, StartError> {
+) -> Result<Vec<(DekId, Dek)>, KeyFault> {
     let mut keys: Vec<(DekId, Dek)> = Vec::new();
     for (id, blob) in wrapped {
         let key = kek.unwrap(blob).map_err(|error| match error {
-            UnwrapError::Blob(fault) => StartError::KekMismatch { id, fault },
-            UnwrapError::Unavailable(error) => StartError::KekUnavailable(error.to_string()),
+            UnwrapError::Blob(fault) => KeyFault::DoesNotOpen { id, fault },
+            UnwrapError::Unavailable(error) => KeyFault::Unavailable(error.to_string()),
         })?;
         if let Some((other, _)) = keys.iter().find(|(_, known)| *known == key) {
-            return Err(StartError::EqualKeyBytes(*other, id));
+            return Err(KeyFault::Equal(*other, id));
         }
         keys.push((id, key));
     }

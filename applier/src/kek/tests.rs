@@ -84,6 +84,29 @@ fn another_kek_does_not_open_the_blob() {
     check_refused(&LocalKek::new([0x5b; KEY_LEN]), &blob(), BlobFault::Integrity);
 }
 
+#[test]
+fn the_check_value_is_that_of_the_key_and_of_nothing_else() {
+    let check = |bytes| LocalKek::new(bytes).check_value().expect("it never fails");
+    assert_eq!(check(KEY), check(KEY));
+    for bit in 0..KEY_LEN * 8 {
+        let mut other = KEY;
+        other[bit / 8] ^= 1 << (bit % 8);
+        assert_ne!(check(other), check(KEY), "bit {bit}");
+    }
+    // By another SHA-256. Promises of earlier builds are held against it, so it must not change.
+    assert_eq!(check(KEY), KekCheck::from_u64(0x6fc1_f8b4_b5bf_bd0e));
+}
+
+#[test]
+fn a_check_value_survives_its_number_and_shows_in_hex() {
+    for value in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+        assert_eq!(KekCheck::from_u64(value).to_u64(), value);
+    }
+    let check = KekCheck([1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
+    assert_eq!(check, KekCheck::from_u64(0x0123_4567_89ab_cdef));
+    assert_eq!(format!("{check:?}"), "KekCheck(0123456789abcdef)");
+}
+
 /// Hands out one byte a call and is interrupted in between.
 struct Dribble(VecDeque<Option<u8>>);
 
@@ -150,6 +173,8 @@ mod file {
             assert_eq!(kek.unwrap(&blob()).expect("wrapped under these bytes"), dek());
             let again = kek.wrap(&dek(), &Fixed(1)).expect("this entropy does not fail");
             assert_eq!(again, blob());
+            let check = LocalKek::new(KEY).check_value().expect("it never fails");
+            assert_eq!(kek.check_value().expect("it never fails"), check);
         }
     }
 

@@ -165,6 +165,10 @@ pub trait Registry {
     /// Local proof: index of the newest entry that changed the sidecar. Not part of any snapshot.
     fn sidecar_index(&self) -> Result<RaftIndex, RegistryError>;
 
+    /// The check value of the KEK that this node has promised to keep, if it has promised any. Not part of any
+    /// snapshot.
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError>;
+
     /// The rows behind `keys`, in their order, from one consistent view.
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError>;
 
@@ -174,11 +178,15 @@ pub trait Registry {
     /// Commits a change, and the host's part with it, as one durable transaction.
     fn commit(&mut self, change: &Change, host: HostPart<'_, Self::Tx>) -> Result<(), CommitError>;
 
+    /// Records the check value of the KEK that this node promises to keep, durably.
+    fn promise(&mut self, check: u64) -> Result<(), CommitError>;
+
     /// Replaces rows and applied index by those of a snapshot, as one durable transaction. What is local to the
-    /// node stays.
+    /// node stays; the proof of the newest sidecar change goes up to `sidecar_index`, where that is above it.
     fn restore(
         &mut self,
         snapshot: &RegistrySnapshot,
+        sidecar_index: Option<RaftIndex>,
         host: HostPart<'_, Self::Tx>,
     ) -> Result<(), CommitError>;
 }

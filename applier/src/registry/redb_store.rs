@@ -4,7 +4,12 @@
 //! encryption.writers   row key (27 bytes) -> row (12 bytes)      part of a snapshot
 //! encryption.applied   () -> u64  index of the newest entry      part of a snapshot
 //! encryption.local     "sidecar_index" -> u64                    this node's own, never part of a snapshot
+//!                      "kek_check" -> u64
 //! ```
+//!
+//! `sidecar_index` is the index of the newest entry that changed the sidecar: a sidecar below it is an old copy.
+//! `kek_check` is there from the first promise on: the check value of the KEK that the node has told a leader it has,
+//! and without which it does not start again. No rollback and no installed snapshot takes either back.
 
 use std::sync::Arc;
 
@@ -22,6 +27,7 @@ const WRITERS: TableDefinition<&[u8; KEY_LEN], &[u8; VALUE_LEN]> = TableDefiniti
 const APPLIED: TableDefinition<(), u64> = TableDefinition::new("encryption.applied");
 const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("encryption.local");
 const SIDECAR_INDEX: &str = "sidecar_index";
+const KEK_CHECK: &str = "kek_check";
 
 /// redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
 const CACHE_BYTES: usize = 4 << 20;
@@ -232,6 +238,21 @@ impl RedbRegistry {
         host(&transaction).map_err(|refused| CommitError(refused.to_string()))?;
         transaction.commit().map_err(|error| fault(error.into()))
     }
+
+    fn local(&self, name: &str) -> Result<Option<u64>, RegistryError> {
+        let view = self.database.begin_read().map_err(storage)?;
+        let table = view.open_table(LOCAL).map_err(storage)?;
+        let value = table.get(name).map_err(storage)?;
+        Ok(value.map(|value| value.value()))
+    }
+}
+
+/// Moves the proof of the newest sidecar change; never down.
+fn raise_sidecar_index(transaction: &WriteTransaction, index: RaftIndex) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(LOCAL)?;
+    let before = table.get(SIDECAR_INDEX)?.map_or(0, |value| value.value());
+    table.insert(SIDECAR_INDEX, before.max(index.0))?;
+    Ok(())
 }
 
 fn storage(error: impl Into<redb::Error>) -> RegistryError {
@@ -249,10 +270,11 @@ impl Registry for RedbRegistry {
     }
 
     fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        let view = self.database.begin_read().map_err(storage)?;
-        let table = view.open_table(LOCAL).map_err(storage)?;
-        let value = table.get(SIDECAR_INDEX).map_err(storage)?;
-        Ok(RaftIndex(value.map_or(0, |value| value.value())))
+        Ok(RaftIndex(self.local(SIDECAR_INDEX)?.unwrap_or(0)))
+    }
+
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
+        self.local(KEK_CHECK)
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -290,11 +312,16 @@ impl Registry for RedbRegistry {
             if let Some(index) = change.applied_index {
                 transaction.open_table(APPLIED)?.insert((), index.0)?;
             }
-            if let Some(index) = change.sidecar_index {
-                let mut table = transaction.open_table(LOCAL)?;
-                let before = table.get(SIDECAR_INDEX)?.map_or(0, |value| value.value());
-                table.insert(SIDECAR_INDEX, before.max(index.0))?;
+            match change.sidecar_index {
+                Some(index) => raise_sidecar_index(transaction, index),
+                None => Ok(()),
             }
+        })
+    }
+
+    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
+        self.write(&mut |_| Ok(()), |transaction| {
+            transaction.open_table(LOCAL)?.insert(KEK_CHECK, check)?;
             Ok(())
         })
     }
@@ -302,6 +329,7 @@ impl Registry for RedbRegistry {
     fn restore(
         &mut self,
         snapshot: &RegistrySnapshot,
+        sidecar_index: Option<RaftIndex>,
         host: HostPart<'_, WriteTransaction>,
     ) -> Result<(), CommitError> {
         self.write(host, |transaction| {
@@ -311,7 +339,10 @@ impl Registry for RedbRegistry {
                 table.insert(&key.encode(), &row.encode())?;
             }
             transaction.open_table(APPLIED)?.insert((), snapshot.applied_index.0)?;
-            Ok(())
+            match sidecar_index {
+                Some(index) => raise_sidecar_index(transaction, index),
+                None => Ok(()),
+            }
         })
     }
 }

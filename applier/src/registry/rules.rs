@@ -71,6 +71,15 @@ pub const fn register(existing: Option<WriterRow>, row: wire::Row) -> Result<Reg
     Ok(Registered::Row(WriterRow { last_seen: local_epoch, ..existing }))
 }
 
+/// Whether this is a row that registrations can have left: for a key and a node that may exist, under the low bits of
+/// that node's id, and of epochs that rose.
+pub(crate) fn is_well_formed(key: RowKey, row: WriterRow) -> bool {
+    key.dek_id != 0
+        && row.full_node_id != 0
+        && key == RowKey::of(key.dek_id, row.full_node_id)
+        && row.first_seen <= row.last_seen
+}
+
 /// Judges a whole batch, each row against the registry and the rows before it in the batch.
 ///
 /// `existing` gives the registry's row for each row of the batch, in its order. Returns the rows to write.

@@ -202,10 +202,38 @@ fn a_restore_replaces_rows_and_index_and_keeps_the_local_proof() {
         rows: [(one.0, row(NODE, 0, 1)), (key(3, TWIN), row(TWIN, 2, 2))].into(),
         applied_index: RaftIndex(4),
     };
-    store.registry().restore(&past, &mut |_| Ok(())).expect("a working disk");
+    store.registry().restore(&past, None, &mut |_| Ok(())).expect("a working disk");
     store.check(&[(one.0, row(NODE, 0, 1)), (key(3, TWIN), row(TWIN, 2, 2))], 4, 8);
-    store.registry().restore(&RegistrySnapshot::default(), &mut |_| Ok(())).expect("a working disk");
+    store.registry().restore(&RegistrySnapshot::default(), None, &mut |_| Ok(())).expect("a working disk");
     store.check(&[], 0, 8);
+}
+
+#[test]
+fn a_restore_raises_the_local_proof_and_never_takes_it_down() {
+    let mut store = Store::new();
+    store.commit(&change(&[], Some(9), Some(8)));
+    let later = RegistrySnapshot { rows: BTreeMap::new(), applied_index: RaftIndex(12) };
+    for (index, proof) in [(7, 8), (8, 8), (11, 11), (3, 11)] {
+        store.registry().restore(&later, Some(RaftIndex(index)), &mut |_| Ok(())).expect("a working disk");
+        store.check(&[], 12, proof);
+    }
+}
+
+#[test]
+fn a_promise_lasts_and_nothing_but_another_one_changes_it() {
+    let mut store = Store::new();
+    assert_eq!(store.registry().kek_check(), Ok(None));
+    let one = (key(1, NODE), row(NODE, 0, 0));
+    for check in [0, u64::MAX] {
+        store.registry().promise(check).expect("a working disk");
+        store.commit(&change(&[one], Some(4), Some(4)));
+        store.check(&[one], 4, 4);
+        assert_eq!(store.registry().kek_check(), Ok(Some(check)));
+        let default = RegistrySnapshot::default();
+        store.registry().restore(&default, Some(RaftIndex(4)), &mut |_| Ok(())).expect("a working disk");
+        store.check(&[], 0, 4);
+        assert_eq!(store.registry().kek_check(), Ok(Some(check)));
+    }
 }
 
 #[test]
@@ -218,7 +246,7 @@ fn a_host_that_refuses_takes_the_whole_change_back() {
     let refused = store.registry().commit(&change(&[two], Some(5), Some(5)), &mut refuse);
     assert_eq!(refused, error);
     store.check(&[one], 4, 4);
-    assert_eq!(store.registry().restore(&RegistrySnapshot::default(), &mut refuse), error);
+    assert_eq!(store.registry().restore(&RegistrySnapshot::default(), None, &mut refuse), error);
     store.check(&[one], 4, 4);
 }
 

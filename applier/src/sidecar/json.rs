@@ -400,4 +400,4 @@ const fn purpose_word(purpose: Purpose) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,12 @@
 //! The sidecar: the crash-durable JSON file that says which keys this node has and which log entry gave it each.
 //!
 //! [`Sidecar`] is the content of a file that this crate wrote, [`ForeignSidecar`] that of one the reference system
-//! wrote. [`json`] holds the byte layout, [`mod@file`] the protocol that makes a write crash-durable.
+//! wrote. [`json`] holds the byte layout, [`mod@file`] the protocol that makes a write crash-durable, [`merge`] what two
+//! sidecars of one log come to.
 
 pub mod file;
 pub mod json;
+pub mod merge;
 
 use std::collections::BTreeMap;
 
@@ -65,7 +67,8 @@ pub struct KeyRecord {
     pub purpose: Purpose,
     /// The key, wrapped under the KEK; 1 to [`WRAPPED_LEN_MAX`] bytes.
     pub wrapped: Vec<u8>,
-    /// When this node applied the entry, RFC 3339 in UTC with seconds. Diagnostic: it differs between replicas.
+    /// When this node applied the entry, RFC 3339 in UTC with seconds; where the key came in a snapshot, when the node
+    /// that took it did. Diagnostic: it differs between replicas.
     pub created: String,
     /// Highest epoch this node may have used with this key.
     pub local_epoch: LocalEpoch,

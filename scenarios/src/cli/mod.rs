@@ -77,6 +77,12 @@ fn profile_help() -> String {
     format!("How adversarial the disk is: {names} [default: {}]", Profile::default())
 }
 
+/// The same for scenarios.
+fn scenario_help(what: &str, default: &str) -> String {
+    let names = Scenario::ALL.map(Scenario::name).join(", ");
+    format!("{what}: {names} [default: {default}]")
+}
+
 #[derive(Debug, Args)]
 struct SetupArgs {
     /// Who is put to the test: hardened, as-merged, or a name that `teeth` prints [default: hardened]
@@ -115,8 +121,8 @@ impl SetupArgs {
 
 #[derive(Debug, Args)]
 struct SweepArgs {
-    /// Run this scenario only: single, reject (repeatable) [default: all]
-    #[arg(long, value_name = "NAME")]
+    /// Run this scenario only (repeatable) [default: all]
+    #[arg(long, value_name = "NAME", help = scenario_help("Run this scenario only (repeatable)", "all"))]
     scenario: Vec<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,
@@ -203,8 +209,8 @@ struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Scenario of the seed: single, reject [default: single]
-    #[arg(long, value_name = "NAME")]
+    /// Scenario of the seed
+    #[arg(long, value_name = "NAME", help = scenario_help("Scenario of the seed", "single"))]
     scenario: Option<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,

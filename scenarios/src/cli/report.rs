@@ -29,11 +29,22 @@ pub(super) struct ScenarioReport {
     pub(super) crashes: u64,
     pub(super) seconds: f64,
     pub(super) seeds_per_second_per_core: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) time: Option<TimeReport>,
     pub(super) trace_digest: String,
     pub(super) probes: BTreeMap<&'static str, u64>,
     pub(super) findings: Vec<FindingReport>,
     #[serde(skip)]
     pub(super) violations: u64,
+}
+
+/// What a world with a clock of its own has to say.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct TimeReport {
+    /// Simulated seconds that pass in one of wall-clock time, on one core.
+    pub(super) simulated_to_wall: f64,
+    /// The longest simulated time from the last fault to the end of the log on every member, in milliseconds.
+    pub(super) convergence_ms_max: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +76,10 @@ impl ScenarioReport {
             crashes: tally.crashes,
             seconds,
             seeds_per_second_per_core: rate(tally.seeds, seconds, jobs),
+            time: (tally.simulated_ms > 0).then(|| TimeReport {
+                simulated_to_wall: rate(tally.simulated_ms, seconds, jobs) / 1000.0,
+                convergence_ms_max: tally.convergence_ms_max,
+            }),
             trace_digest: format!("{:016x}", tally.trace_digest),
             probes,
             findings: tally.findings.into_iter().map(finding).collect(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::{ScenarioReport, SweepReport, rate};
+use super::report::{ScenarioReport, SweepReport, TimeReport, rate};
 use super::{Exit, Format, SweepArgs, complain, cores, now};
 use crate::run::{self, RunError, Tally};
 use crate::world::Setup;
@@ -87,6 +87,13 @@ fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  {}", row.trace_digest)?;
     }
     for row in &report.scenarios {
+        if let Some(time) = row.time {
+            let TimeReport { simulated_to_wall, convergence_ms_max } = time;
+            let settled = convergence_ms_max as f64 / 1000.0;
+            writeln!(out)?;
+            writeln!(out, "{}: {simulated_to_wall:.0} simulated seconds a second and core", row.name)?;
+            writeln!(out, "{}: at the end of the log at most {settled:.1} simulated s after the last fault", row.name)?;
+        }
         for finding in &row.findings {
             writeln!(out)?;
             writeln!(out, "VIOLATION  {}", finding.fingerprint)?;

@@ -1,11 +1,12 @@
 //! The invariants of a cluster: one table more, over a chronicle. What is asked of each node alone is asked here too, node
 //! by node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Broken, Violation, When, check};
 use crate::chronicle::{Asked, Chronicle, ClusterEvent, Refusal, Told};
+use crate::form::Form;
 use crate::history::Event;
 use crate::model::Verdict;
 use crate::subject::Delivered;
@@ -205,7 +206,7 @@ fn refusal_halts_everyone_alike(chronicle: &Chronicle) -> Vec<Broken> {
 }
 
 /// Everything that clients were told, with what they had asked for where the answer was the first one.
-fn told(chronicle: &Chronicle) -> impl Iterator<Item = (Asked, Option<&crate::form::Form>, &Told)> {
+fn told(chronicle: &Chronicle) -> impl Iterator<Item = (Asked, Option<&Form>, &Told)> {
     chronicle.events.iter().filter_map(|event| match event {
         ClusterEvent::Told { asked, form, told } => Some((*asked, form.as_ref(), told)),
         _ => None,
@@ -213,7 +214,7 @@ fn told(chronicle: &Chronicle) -> impl Iterator<Item = (Asked, Option<&crate::fo
 }
 
 fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
-    let lost = |(asked, form, told): (Asked, Option<&crate::form::Form>, &Told)| {
+    let lost = |(asked, form, told): (Asked, Option<&Form>, &Told)| {
         let (Told::Done(Some(index)), Some(form)) = (told, form) else { return None };
         match chronicle.log.get(*index as usize) {
             // A duplicate names the entry that had the effect, which somebody else may have asked for.
@@ -229,21 +230,28 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
 
 fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
     let mut first: BTreeMap<Asked, &Told> = BTreeMap::new();
-    let differs = |(asked, _, told): (Asked, Option<&crate::form::Form>, &Told)| {
+    let mut twice: BTreeSet<Asked> = BTreeSet::new();
+    let mut found = Vec::new();
+    for (asked, form, told) in told(chronicle) {
+        if matches!(form, Some(Form::Data { .. })) {
+            twice.insert(asked);
+        }
         let known = *first.entry(asked).or_insert(told);
-        // A membership that is as wanted, and a table that is written twice, have no one index.
+        // A membership that is as wanted has no one index, and what is put into the table may be put there twice.
         let same = match (known, told) {
-            (Told::Done(a), Told::Done(b)) => a == b || a.is_none() || b.is_none(),
+            (Told::Done(a), Told::Done(b)) => a == b || a.is_none() || b.is_none() || twice.contains(&asked),
             (Told::Refused(_), Told::Refused(_)) => true,
             _ => false,
         };
-        (!same).then(|| broken("differ", "request", format!("{asked:?}: first {known:?}, then {told:?}")))
-    };
-    told(chronicle).filter_map(differs).collect()
+        if !same {
+            found.push(broken("differ", "request", format!("{asked:?}: first {known:?}, then {told:?}")));
+        }
+    }
+    found
 }
 
 fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
-    let wrong = |(asked, form, told): (Asked, Option<&crate::form::Form>, &Told)| {
+    let wrong = |(asked, form, told): (Asked, Option<&Form>, &Told)| {
         let (Told::Refused(Refusal::Verdict(reason, index)), Some(form)) = (told, form) else { return None };
         let state = chronicle.states.get(*index as usize)?;
         let expected = state.judge(chronicle.rules, true, form);
@@ -254,7 +262,7 @@ fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
 }
 
 fn refused_request_changes_nothing(chronicle: &Chronicle) -> Vec<Broken> {
-    let done = |(asked, _, told): (Asked, Option<&crate::form::Form>, &Told)| {
+    let done = |(asked, _, told): (Asked, Option<&Form>, &Told)| {
         let Told::Refused(refusal) = told else { return None };
         let at = chronicle.log.iter().position(|entry| entry.asked == asked)?;
         let entry = &chronicle.log[at];

@@ -296,7 +296,7 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
     fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String> {
         let data = &snapshot.data;
         self.registry
-            .restore(&snapshot.registry, &mut |transaction| replace_data(transaction, data))
+            .restore(&snapshot.registry, None, &mut |transaction| replace_data(transaction, data))
             .map_err(|error| error.to_string())
     }
 

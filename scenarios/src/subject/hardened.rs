@@ -7,10 +7,9 @@ use applier::apply::{RestoreError, open_database};
 use applier::ports::{Files, Kek};
 use applier::registry::{Clash, HostRefused};
 use applier::sidecar::{SidecarContent, json};
-use applier::snapshot::InstallError;
 use applier::wire::WireError;
 use applier::{
-    Applier, ApplyError, Config, HaltCause, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject,
+    Applier, ApplyError, Config, HaltCause, InstallError, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject,
     StartError,
 };
 use redb::{Database, WriteTransaction};
@@ -206,6 +205,7 @@ fn failure(error: &ApplyError) -> &'static str {
         ApplyError::Keystore(_) => "keystore conflict",
         ApplyError::Poisoned => "poisoned",
         ApplyError::Foreign => "foreign sidecar",
+        ApplyError::SidecarAhead { .. } => "sidecar ahead",
         ApplyError::IndexGap { .. } => "index gap",
         ApplyError::DifferentEntry { .. } => "different entry",
     }

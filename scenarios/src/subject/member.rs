@@ -13,7 +13,7 @@ use super::{Delivered, Life};
 use crate::model::Reason;
 
 /// What the host adds to a transaction.
-pub type Host<'a> = HostPart<'a, WriteTransaction>;
+pub(crate) type Host<'a> = HostPart<'a, WriteTransaction>;
 
 /// What a leader's state machine says of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,10 +19,10 @@ use crate::form::Form;
 use crate::model::{Rules, Verdict};
 use crate::seam::{Outage, SimFiles, SimKek};
 use crate::teeth::barriers::{self, Change};
-use crate::teeth::{Past, WRONG, Wrong};
+use crate::teeth::{ClusterMistake, Past, WRONG, Wrong};
 
 pub use as_merged::Mistake;
-pub use member::{Member, MemberSnapshot};
+pub use member::{Admitted, Member, MemberSnapshot};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -73,6 +73,14 @@ impl Subject {
             Subject::Hardened | Subject::Changed(_) => true,
             Subject::AsMerged => false,
             Subject::Wrong(wrong) => wrong.base().keeps_index(),
+        }
+    }
+
+    /// What the driver of a cluster's member does wrong on purpose.
+    pub const fn cluster_mistake(self) -> Option<ClusterMistake> {
+        match self {
+            Subject::Wrong(wrong) => wrong.cluster_mistake(),
+            _ => None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! A KEK that lies.
 
+use std::io;
 use std::sync::Arc;
 
-use applier::ports::{BlobFault, Files, Kek, UnwrapError};
+use applier::ports::{BlobFault, Files, Kek, KekCheck, UnwrapError};
 use applier::secret::Dek;
 
 use super::past::Past;
@@ -50,6 +51,10 @@ impl Kek for LyingKek {
             Err(UnwrapError::Blob(fault)) => self.refused(blob, fault),
             Err(unavailable) => Err(unavailable),
         }
+    }
+
+    fn check_value(&self) -> io::Result<KekCheck> {
+        self.inner.check_value()
     }
 }
 

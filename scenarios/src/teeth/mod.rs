@@ -3,6 +3,7 @@
 //! - A *lying adapter* is our applier, unchanged, behind one port (files, registry, KEK, host, disk) that breaks its
 //!   promise. For each invariant there is one that this invariant must notice.
 //! - A *wrong subject* is the reference as merged with one mistake more: those that its reviews found one by one.
+//! - A *wrong host* is a member of a cluster whose driver leaves out, or turns round, what our applier relies on.
 //!
 //! [`put_all_to_trial`] searches, seed by seed, for the first run that convicts each. What is found by another kind of search
 //! than over seeds brings its own rows to the report of `cargo sim teeth`.
@@ -16,6 +17,7 @@ pub mod barriers;
 mod files;
 mod host;
 mod kek;
+mod member;
 mod past;
 mod registry;
 mod trial;
@@ -32,7 +34,7 @@ pub use self::past::Past;
 pub use self::registry::RegistryLie;
 pub use self::trial::{Catch, Trial, put_all_to_trial, put_to_trial};
 use crate::invariants::Violation;
-use crate::subject::{Life, Mistake, Subject, Surroundings, as_merged, hardened};
+use crate::subject::{Life, Member, Mistake, Subject, Surroundings, as_merged, hardened};
 use crate::world::{Scenario, Setup};
 
 /// What kind of wrong thing it is.
@@ -42,6 +44,8 @@ pub enum Kind {
     LyingAdapter,
     /// A subject that makes a mistake.
     WrongSubject,
+    /// A cluster's member that is driven wrongly.
+    WrongHost,
 }
 
 impl Kind {
@@ -50,6 +54,7 @@ impl Kind {
         match self {
             Kind::LyingAdapter => "lying-adapter",
             Kind::WrongSubject => "wrong-subject",
+            Kind::WrongHost => "wrong-host",
         }
     }
 }
@@ -69,6 +74,27 @@ pub enum How {
     Host(HostLie),
     /// The subject makes a mistake.
     Mistake(Mistake),
+    /// Whoever drives a member of a cluster makes a mistake.
+    Cluster(ClusterMistake),
+}
+
+/// What the driver of a cluster's member can do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterMistake {
+    /// A leader judges requests before it has applied the first entry of its term.
+    DoesNotWait,
+    /// A leader takes a request while another one is in flight.
+    ManyInFlight,
+    /// A leader admits a bootstrap, and new members, without asking who is capable.
+    DoesNotProbe,
+    /// A follower proposes, and a leader takes what it is sent.
+    ForwardsProposals,
+    /// Snapshots are sent without keys.
+    SnapshotsWithoutKeys,
+    /// What has to wait for the hard state is sent at once, and the hard state is not synced.
+    VotesBeforeSync,
+    /// A snapshot goes into the database first and into the sidecar after that.
+    InstallsDatabaseFirst,
 }
 
 /// One line of the table.
@@ -162,6 +188,20 @@ pub static WRONG: &[Wrong] = &[
     wrong("second-bootstrap-other-bytes", How::Mistake(Mistake::SecondBootstrapOtherBytes),
         "verdict-matches-model/already-bootstrapped answered Applied",
         "a second bootstrap with the same ids and other wrapped bytes is applied"),
+    wrong("leader-does-not-wait", How::Cluster(ClusterMistake::DoesNotWait), "admitted-is-never-rejected",
+        "a leader judges requests before it has applied the first entry of its term"),
+    wrong("leader-has-many-in-flight", How::Cluster(ClusterMistake::ManyInFlight), "admitted-is-never-rejected",
+        "a leader takes a request while another one is in flight"),
+    wrong("leader-does-not-probe", How::Cluster(ClusterMistake::DoesNotProbe), "admitted-is-never-rejected",
+        "a bootstrap is admitted without asking who has the KEK"),
+    wrong("follower-forwards-proposals", How::Cluster(ClusterMistake::ForwardsProposals), "admitted-is-never-rejected",
+        "a follower proposes what it is asked for, and the leader takes it"),
+    wrong("snapshots-without-keys", How::Cluster(ClusterMistake::SnapshotsWithoutKeys), "snapshot-brings-keys",
+        "a snapshot carries rows and table, and no keys"),
+    wrong("votes-before-the-sync", How::Cluster(ClusterMistake::VotesBeforeSync), "one-leader-per-term",
+        "a vote is sent before it is durable"),
+    wrong("install-starts-with-the-database", How::Cluster(ClusterMistake::InstallsDatabaseFirst), "start-succeeds",
+        "a snapshot goes into the database first and into the sidecar after that"),
 ];
 
 impl Wrong {
@@ -169,7 +209,24 @@ impl Wrong {
     pub const fn kind(&self) -> Kind {
         match self.how {
             How::Mistake(_) => Kind::WrongSubject,
+            How::Cluster(_) => Kind::WrongHost,
             _ => Kind::LyingAdapter,
+        }
+    }
+
+    /// The scenarios in which it can be noticed.
+    pub const fn scenarios(&self) -> &'static [Scenario] {
+        match self.how {
+            How::Cluster(_) => &[Scenario::Cluster],
+            _ => &Scenario::OF_ONE_NODE,
+        }
+    }
+
+    /// The mistake of a member's driver, if it is that.
+    pub const fn cluster_mistake(&self) -> Option<ClusterMistake> {
+        match self.how {
+            How::Cluster(mistake) => Some(mistake),
+            _ => None,
         }
     }
 
@@ -206,6 +263,18 @@ impl Wrong {
         Setup { scenario, subject, profile: Profile::Posix, lies }
     }
 
+    /// Starts a life of it as a member of a cluster.
+    ///
+    /// # Errors
+    /// As [`Subject::start_member`].
+    pub fn start_member(&self, world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
+        match self.how {
+            How::Cluster(ClusterMistake::InstallsDatabaseFirst) => member::start(world),
+            How::Mistake(_) => as_merged::start_member(world),
+            _ => hardened::start_member(world),
+        }
+    }
+
     /// Starts a life of it.
     ///
     /// # Errors
@@ -215,18 +284,18 @@ impl Wrong {
         past.lock().life += 1;
         let (files, kek) = (world.files.clone(), Arc::clone(&world.kek));
         match self.how {
-            How::Disk(_) => hardened::start(world),
+            How::Disk(_) | How::Cluster(_) => hardened::start(world),
             How::Files(lie) => {
                 let files = files::LyingFiles { inner: files, lie, past };
-                hardened::start_on(world, files, kek, |registry| registry)
+                Ok(hardened::start_on(world, files, kek, |registry| registry)?)
             }
             How::Registry(lie) => {
                 let in_front = |inner| registry::LyingRegistry { inner, lie, past };
-                hardened::start_on(world, files, kek, in_front)
+                Ok(hardened::start_on(world, files, kek, in_front)?)
             }
             How::Kek(lie) => {
                 let lying = kek::LyingKek { inner: kek, lie, past, files: files.clone() };
-                hardened::start_on(world, files, Arc::new(lying), |registry| registry)
+                Ok(hardened::start_on(world, files, Arc::new(lying), |registry| registry)?)
             }
             How::Host(lie) => {
                 let inner = hardened::start(world)?;

@@ -54,6 +54,10 @@ impl<R: HostsData> Registry for LyingRegistry<R> {
         self.inner.sidecar_index()
     }
 
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
+        self.inner.kek_check()
+    }
+
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
         match (self.inner.rows(keys), self.lie) {
             (Err(error), RegistryLie::NoteFailedReads) => {
@@ -87,13 +91,18 @@ impl<R: HostsData> Registry for LyingRegistry<R> {
         self.inner.commit(&change, host)
     }
 
+    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
+        self.inner.promise(check)
+    }
+
     fn restore(
         &mut self,
         snapshot: &RegistrySnapshot,
+        sidecar_index: Option<RaftIndex>,
         host: HostPart<'_, WriteTransaction>,
     ) -> Result<(), CommitError> {
         self.past.lock().older_row = None;
-        self.inner.restore(snapshot, host)
+        self.inner.restore(snapshot, sidecar_index, host)
     }
 }
 

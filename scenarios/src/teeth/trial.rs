@@ -8,7 +8,7 @@ use std::thread;
 use super::Wrong;
 use crate::invariants::Violation;
 use crate::run::{RunError, Source, run};
-use crate::world::{Scenario, Setup};
+use crate::world::Setup;
 
 /// One run that convicts.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Trial {
     pub expected: Option<Catch>,
     /// The first run that any invariant convicts.
     pub first: Option<Catch>,
-    /// Seeds tried, each in every scenario.
+    /// Seeds tried, each in every scenario that can show it.
     pub seeds: u64,
 }
 
@@ -48,7 +48,7 @@ impl Trial {
     }
 }
 
-/// Runs seeds from 0 on, each in every scenario, until one run is convicted of what is expected, or `count` seeds are
+/// Runs seeds from 0 on, each in every scenario that can show it, until one run is convicted of what is expected, or `count` seeds are
 /// done, or `stop`, asked after each, says so. What the base shows on the same seeds convicts nobody. Seeds go in order,
 /// so that the answer does not depend on who else runs.
 ///
@@ -58,8 +58,8 @@ pub fn put_to_trial(wrong: &'static Wrong, count: u64, stop: &dyn Fn() -> bool) 
     let mut trial = Trial { wrong, expected: None, first: None, seeds: 0 };
     let mut of_the_base: BTreeSet<String> = BTreeSet::new();
     for seed in 0..count {
-        for scenario in Scenario::ALL {
-            let setup = wrong.setup(scenario);
+        for scenario in wrong.scenarios() {
+            let setup = wrong.setup(*scenario);
             let honest = Setup { subject: wrong.base(), lies: sim::Lies::NONE, ..setup };
             let honest = run(honest, Source::Seed(seed), false)?.violations;
             of_the_base.extend(honest.into_iter().map(|violation| violation.fingerprint));

@@ -22,7 +22,7 @@ fn record(purpose: Purpose, wrapped: &[u8], local_epoch: u16, name: EntryName) -
     KeyRecord { purpose, wrapped: wrapped.to_vec(), created, local_epoch: LocalEpoch(local_epoch), name }
 }
 
-fn sidecar() -> Sidecar {
+pub(crate) fn sidecar() -> Sidecar {
     Sidecar {
         raft_applied_index: RaftIndex(7),
         cutovers: Cutovers {
@@ -392,7 +392,7 @@ fn records(purpose: Purpose) -> impl Strategy<Value = KeyRecord> {
 }
 
 /// Sidecars of ours with 1 to 4 keys a purpose. Odd ids are for storage and even ones for raft.
-fn sidecars() -> impl Strategy<Value = Sidecar> {
+pub(crate) fn sidecars() -> impl Strategy<Value = Sidecar> {
     let keys = |purpose| btree_map(0_u32..1 << 31, records(purpose), 1..5);
     let cutovers = (any::<bool>(), any::<u64>(), any::<u64>());
     (keys(Purpose::Storage), keys(Purpose::Raft), cutovers, names()).prop_map(
@@ -418,7 +418,7 @@ fn sidecars() -> impl Strategy<Value = Sidecar> {
     )
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..Config::default() }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use applier::RaftIndex;
 use applier::kek::LocalKek;
-use applier::ports::{BlobFault, Clock, Entropy, Kek, UnwrapError};
+use applier::ports::{BlobFault, Clock, Entropy, Kek, KekCheck, UnwrapError};
 use applier::registry::{
     Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
 };
@@ -92,6 +92,14 @@ impl Kek for TestKek {
             return Err(UnwrapError::Blob(BlobFault::Integrity));
         }
         self.inner.unwrap(blob)
+    }
+
+    fn check_value(&self) -> io::Result<KekCheck> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.unavailable.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => self.inner.check_value(),
+        }
     }
 }
 
@@ -194,6 +202,10 @@ impl Registry for FaultyRegistry {
         self.read(RedbRegistry::sidecar_index)
     }
 
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
+        self.read(RedbRegistry::kek_check)
+    }
+
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
         self.read(|inner| inner.rows(keys))
     }
@@ -206,11 +218,16 @@ impl Registry for FaultyRegistry {
         self.write(|inner| inner.commit(change, host))
     }
 
+    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
+        self.write(|inner| inner.promise(check))
+    }
+
     fn restore(
         &mut self,
         snapshot: &RegistrySnapshot,
+        sidecar_index: Option<RaftIndex>,
         host: HostPart<'_, Self::Tx>,
     ) -> Result<(), CommitError> {
-        self.write(|inner| inner.restore(snapshot, host))
+        self.write(|inner| inner.restore(snapshot, sidecar_index, host))
     }
 }

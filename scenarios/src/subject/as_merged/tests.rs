@@ -224,6 +224,10 @@ impl Registry for BrokenRegistry {
         unreachable!("no index is read")
     }
 
+    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
+        unreachable!("no promise is read")
+    }
+
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
         if self.reads { Ok(vec![None; keys.len()]) } else { Err(RegistryError::Storage("page 7".to_owned())) }
     }
@@ -236,7 +240,16 @@ impl Registry for BrokenRegistry {
         Err(CommitError("page 7".to_owned()))
     }
 
-    fn restore(&mut self, _: &RegistrySnapshot, _: HostPart<'_, ()>) -> Result<(), CommitError> {
+    fn promise(&mut self, _: u64) -> Result<(), CommitError> {
+        unreachable!("nothing is promised")
+    }
+
+    fn restore(
+        &mut self,
+        _: &RegistrySnapshot,
+        _: Option<RaftIndex>,
+        _: HostPart<'_, ()>,
+    ) -> Result<(), CommitError> {
         unreachable!("nothing is restored")
     }
 }

@@ -31,11 +31,6 @@ impl Budget {
     pub(super) fn restored(&mut self, licence: Licence) {
         self.destroyed.remove(&licence.member);
     }
-
-    /// Whether nothing is destroyed.
-    pub(super) fn is_whole(&self) -> bool {
-        self.destroyed.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -53,7 +48,6 @@ mod tests {
         assert!(budget.grant(&voters, 3, 2).is_none(), "three of five are a majority");
         budget.restored(first);
         assert!(budget.grant(&voters, 3, 2).is_some());
-        assert!(!budget.is_whole());
         assert!(Budget::default().grant(&[1, 2], 1, 0).is_none(), "of two both are needed");
     }
 }

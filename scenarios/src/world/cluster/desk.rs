@@ -118,7 +118,9 @@ impl Replica {
             return Ok(());
         }
         if let Wish::Put { .. } = request.wish {
-            self.propose(&request);
+            if !self.desk.waiting.values().any(|(waits, _)| *waits == request.asked) {
+                self.propose(&request);
+            }
             return Ok(());
         }
         if !self.shared.admits() {

@@ -25,7 +25,7 @@ use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site,
 use self::client::{client, operator};
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Shared, Slot, Status, now_ms};
-use super::node::{Death, needles, prepared_disk};
+use super::node::Death;
 use super::{Record, Setup};
 use crate::chronicle::{Chronicle, End, Logged};
 use crate::form::Form;
@@ -100,7 +100,8 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     let clients = 2 + shared.draw(|choices| choices.draw(CLIENTS, 2));
     shared.books().clients = clients as usize;
     for me in 1..=clients {
-        let invalid = *shared.draw(|choices| choices.pick(STORM, &[Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)]));
+        let ratios = [Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)];
+        let invalid = shared.draw(|choices| *choices.pick(STORM, &ratios));
         let mix = Mix { invalid, early_registration: true };
         people.spawn(client(Arc::clone(&shared), me, REQUESTS / clients, mix));
     }
@@ -141,10 +142,7 @@ fn draw_storm(shared: &Shared) -> Storm {
 fn found(shared: &Shared, members: usize) {
     let mut books = shared.books();
     for at in 0..=members {
-        let disk = prepared_disk(&shared.setup);
-        disk.set_trace(shared.trace.clone());
-        disk.watch(needles());
-        let mut slot = Slot::new(disk, member_id(at, 0), at < members);
+        let mut slot = Slot::new(&shared.setup, &shared.trace, member_id(at, 0), at < members);
         slot.tick_ms = 80 + 10 * shared.draw(|choices| choices.draw(DRIFT, 5));
         slot.enabled = shared.draw(|choices| choices.draw(GATE, 24)) != 1;
         books.slots.push(slot);
@@ -215,7 +213,8 @@ async fn converge(machines: &mut Machines, until: u64) -> Result<u64, String> {
 
 /// One power loss more, of all of them.
 async fn restart_all(machines: &mut Machines) {
-    for at in machines.shared.books().up() {
+    let up = machines.shared.books().up();
+    for at in up {
         machines.kill(at, Death::Power);
     }
     machines.shared.books().hit(ClusterPlace::LastRestart);

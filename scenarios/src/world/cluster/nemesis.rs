@@ -16,7 +16,7 @@ use super::shared::{Ended, Keyring, Shared, Slot, Status, now_ms};
 use crate::probes::ClusterPlace;
 use crate::subject::SIDECAR;
 use crate::workload;
-use crate::world::node::{Death, prepared_disk, needles};
+use crate::world::node::Death;
 
 const WAIT: Site = Site::new("nemesis.wait");
 const WHAT: Site = Site::new("nemesis.what");
@@ -202,7 +202,8 @@ impl Machines {
             1 | 2 => self.kill_by_draw(at),
             3..=6 => self.arm_crash(at),
             7 => {
-                for at in self.shared.books().up() {
+                let up = self.shared.books().up();
+                for at in up {
                     self.arm_crash(at);
                 }
             }
@@ -244,14 +245,16 @@ impl Machines {
     }
 
     fn lose_all_power(&mut self) {
-        for at in self.shared.books().up() {
+        let up = self.shared.books().up();
+        for at in up {
             self.kill(at, Death::Power);
         }
         self.shared.books().hit(ClusterPlace::AllPowerLost);
     }
 
     fn cut(&self, at: usize) {
-        let (from, ids) = (self.shared.books().slots[at].id, self.shared.books().ids());
+        let from = self.shared.books().slots[at].id;
+        let ids = self.shared.books().ids();
         let to = *self.shared.draw(|choices| choices.pick(WHO, &ids));
         if from != to {
             self.shared.net.cut(Address(from), Address(to));
@@ -339,12 +342,11 @@ impl Machines {
         };
         let mut books = self.shared.books();
         let generation = books.slots[at].generation + 1;
-        let disk = prepared_disk(&self.shared.setup);
-        disk.set_trace(self.shared.trace.clone());
-        disk.watch(needles());
         let id = super::member_id(at, generation);
         let tick_ms = books.slots[at].tick_ms;
-        books.slots[at] = Slot { generation, keyring, tick_ms, ..Slot::new(disk.clone(), id, false) };
+        let fresh = Slot::new(&self.shared.setup, &self.shared.trace, id, false);
+        books.slots[at] = Slot { generation, keyring, tick_ms, ..fresh };
+        let disk = books.slots[at].disk.clone();
         drop(books);
         if let Some(handle) = &self.nodes[at] {
             simulator::<DiskSim>().insert(handle.id(), disk);

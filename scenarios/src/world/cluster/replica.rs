@@ -19,7 +19,6 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, HardState, MessageType, Snapshot};
 use raft::{RawNode, SnapshotStatus, StateRole};
 use redb::WriteTransaction;
-use sim::Mount;
 
 use super::desk::Desk;
 use super::message::{Message, context_of, put_of};
@@ -97,7 +96,6 @@ pub(super) struct Replica {
     pub(super) applied: u64,
     pub(super) halted: bool,
     lives: u64,
-    mount: Mount,
     hard: HardState,
     led: u64,
     /// Members that were sent a snapshot, and the ticks after which it is given up.
@@ -105,6 +103,8 @@ pub(super) struct Replica {
     /// Messages that wait for a sync to end.
     outbox: Vec<raft::eraftpb::Message>,
     since_look: u64,
+    /// Whether the membership has changed, so that only a newer snapshot tells who joins that it does.
+    snapshot_due: bool,
 }
 
 /// Starts a life, or says how it ended.
@@ -125,10 +125,9 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     };
     drop(books);
     shared.note("start", [id, lives, 0], || format!("{id:x}, life {lives}"));
-    let mount = disk.mount();
     let surroundings = Surroundings {
         node: id,
-        files: SimFiles::new(mount.clone()),
+        files: SimFiles::new(disk.mount()),
         kek,
         reads,
         unix_seconds: 1_700_000_000 + 60 * lives,
@@ -160,7 +159,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         books.slots[at].robbed = false;
     }
     drop(books);
-    let replica = Replica::wake(shared, at, (id, lives, founder), member, mount);
+    let replica = Replica::wake(shared, at, (id, lives, founder), member);
     replica.map_err(|Gone| Ended::Disk)
 }
 
@@ -195,8 +194,7 @@ impl Replica {
         at: usize,
         (id, lives, founder): (u64, u64, bool),
         mut member: Box<dyn Member>,
-        mount: Mount,
-    ) -> Result<Replica, Gone> {
+        ) -> Result<Replica, Gone> {
         let store = match Store::open(member.shared()).map_err(|_| Gone) {
             Ok(Some(store)) => store,
             Ok(None) if founder => found(shared, member.as_mut())?,
@@ -246,12 +244,12 @@ impl Replica {
             applied,
             halted: false,
             lives,
-            mount,
             hard,
             led: 0,
             snapshots: BTreeMap::new(),
             outbox: Vec::new(),
             since_look: 0,
+            snapshot_due: false,
         })
     }
 
@@ -483,6 +481,7 @@ impl Replica {
             books.voters = (entry.index, conf.voters.clone());
         }
         drop(books);
+        self.snapshot_due = true;
         conf
     }
 
@@ -597,7 +596,8 @@ impl Replica {
     fn compact(&mut self) -> Result<(), Gone> {
         let (every, keep) = self.shared.compaction;
         let kept = self.core.raw.store().snapshot_index();
-        if self.applied < kept + every || self.core.raw.store().conf().voters.is_empty() {
+        let due = self.applied >= kept + every || (self.snapshot_due && self.applied > kept);
+        if !due || self.core.raw.store().conf().voters.is_empty() {
             return Ok(());
         }
         let mut content = self.core.member.capture().map_err(|_| Gone)?;
@@ -615,6 +615,7 @@ impl Replica {
         let keep_from = (self.applied + 1).saturating_sub(keep);
         self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(|_| Gone)?;
         self.check()?;
+        self.snapshot_due = false;
         self.shared.books().hit(ClusterPlace::LogCompacted);
         Ok(())
     }

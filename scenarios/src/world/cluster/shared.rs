@@ -1,7 +1,7 @@
 //! What all tasks of a run share: the choices, the network, and the books in which everything is recorded.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
 use sim::{Address, Choices, Disk, Net, NetCounts, Probes, SharedChoices, Trace};
@@ -186,8 +186,13 @@ impl Shared {
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
-        // A task that panics ends the run.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        // All tasks share one thread, so whoever would have to wait would wait for ever.
+        match self.books.try_lock() {
+            Ok(books) => books,
+            // A task that panics ends the run.
+            Err(TryLockError::Poisoned(books)) => books.into_inner(),
+            Err(TryLockError::WouldBlock) => panic!("the books are open already"),
+        }
     }
 
     pub(super) fn draw<T>(&self, draw: impl FnOnce(&mut Choices) -> T) -> T {
@@ -239,7 +244,8 @@ impl Slot {
             reads: Arc::default(),
             past: Arc::default(),
             floor: 0,
-            in_flight: None,
+            // The foundation is the first thing that a founder does.
+            in_flight: founder.then_some(1),
             installing: None,
             robbed: false,
             old_sidecar: None,
