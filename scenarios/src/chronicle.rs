@@ -36,8 +36,8 @@ pub struct Logged {
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its entry would be refused for this reason by the state at this index.
-    Verdict(Reason, u64),
+    /// Its entry would be refused for this reason.
+    Verdict(Reason),
     /// Administrative requests are not taken on this node.
     Closed,
     /// Some member could not apply it.
@@ -51,8 +51,13 @@ pub enum Refusal {
 pub enum Told {
     /// It was applied, by the entry at this index where the node knows it.
     Done(Option<u64>),
-    /// It was refused for good.
-    Refused(Refusal),
+    /// It was refused.
+    Refused {
+        /// Why.
+        why: Refusal,
+        /// Index of the state that it was judged against. A copy of the request that arrives later is judged anew.
+        at: u64,
+    },
 }
 
 /// One event between nodes.

@@ -81,7 +81,7 @@ pub const CLUSTER: &[ClusterInvariant] = &[
     ClusterInvariant {
         name: "refused-request-changes-nothing",
         when: When::Always,
-        says: "a request that was refused is not in the log",
+        says: "a request that was refused is not in the log that it was judged against",
         check: refused_request_changes_nothing,
     },
     ClusterInvariant {
@@ -240,8 +240,12 @@ fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
         // A membership that is as wanted has no one index, and what is put into the table may be put there twice.
         let same = match (known, told) {
             (Told::Done(a), Told::Done(b)) => a == b || a.is_none() || b.is_none() || twice.contains(&asked),
-            (Told::Refused(_), Told::Refused(_)) => true,
-            _ => false,
+            (Told::Refused { .. }, Told::Refused { .. }) => true,
+            // A refusal speaks of the state at its index. What was done by then must not be refused.
+            (Told::Done(Some(done)), Told::Refused { at, .. }) | (Told::Refused { at, .. }, Told::Done(Some(done))) => {
+                at < done
+            }
+            (Told::Done(None), Told::Refused { .. }) | (Told::Refused { .. }, Told::Done(None)) => true,
         };
         if !same {
             found.push(broken("differ", "request", format!("{asked:?}: first {known:?}, then {told:?}")));
@@ -252,10 +256,10 @@ fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
 
 fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
     let wrong = |(asked, form, told): (Asked, Option<&Form>, &Told)| {
-        let (Told::Refused(Refusal::Verdict(reason, index)), Some(form)) = (told, form) else { return None };
-        let state = chronicle.states.get(*index as usize)?;
+        let (Told::Refused { why: Refusal::Verdict(reason), at }, Some(form)) = (told, form) else { return None };
+        let state = chronicle.states.get(*at as usize)?;
         let expected = state.judge(chronicle.rules, true, form);
-        let evidence = format!("{asked:?}, {form}, at {index}: expected {expected:?}, told {reason:?}");
+        let evidence = format!("{asked:?}, {form}, at {at}: expected {expected:?}, told {reason:?}");
         (expected != Verdict::Rejected(*reason)).then(|| broken(reason.name(), form.kind().name(), evidence))
     };
     told(chronicle).filter_map(wrong).collect()
@@ -263,10 +267,11 @@ fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
 
 fn refused_request_changes_nothing(chronicle: &Chronicle) -> Vec<Broken> {
     let done = |(asked, _, told): (Asked, Option<&Form>, &Told)| {
-        let Told::Refused(refusal) = told else { return None };
-        let at = chronicle.log.iter().position(|entry| entry.asked == asked)?;
+        let Told::Refused { why, at: judged } = told else { return None };
+        let before = chronicle.log.iter().take(*judged as usize + 1);
+        let at = before.into_iter().position(|entry| entry.asked == asked)?;
         let entry = &chronicle.log[at];
-        let evidence = format!("{asked:?} was refused ({refusal:?}) and stands at {at}");
+        let evidence = format!("{asked:?} was refused at {judged} ({why:?}) and stands at {at}");
         Some(broken("in-the-log", entry.form.kind().name(), evidence))
     };
     told(chronicle).filter_map(done).collect()

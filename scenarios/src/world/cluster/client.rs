@@ -211,12 +211,12 @@ async fn join(client: &mut Client, slot: usize, votes: bool) -> bool {
             None => return false,
             Some(Told::Done(_)) => break,
             // Its operator looks into it, and starts it with the right KEK.
-            Some(Told::Refused(Refusal::Incapable(_))) => {
+            Some(Told::Refused { why: Refusal::Incapable(_), .. }) => {
                 client.shared.books().slots[slot].keyring = Keyring::Right;
                 client.shared.books().slots[slot].stop = true;
                 sleep(Duration::from_millis(500)).await;
             }
-            Some(Told::Refused(_)) => return false,
+            Some(Told::Refused { .. }) => return false,
         }
     }
     !votes || client.ask(Wish::Member(Change::Promote(id))).await.is_some()

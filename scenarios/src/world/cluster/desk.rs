@@ -81,6 +81,10 @@ impl Replica {
         self.answer(request.from, request.asked, Answer::Told(told));
     }
 
+    fn refuse(&self, request: &Request, why: Refusal) {
+        self.tell(request, Told::Refused { why, at: self.applied });
+    }
+
     fn not_yet(&self, request: &Request) {
         self.answer(request.from, request.asked, Answer::NotYet);
     }
@@ -125,11 +129,6 @@ impl Replica {
         }
         if !self.shared.admits() {
             return self.decide(request);
-        }
-        if matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err() {
-            self.shared.books().hit(ClusterPlace::GateClosed);
-            self.tell(&request, Told::Refused(Refusal::Closed));
-            return Ok(());
         }
         if let Err(why) = self.may_propose() {
             self.shared.books().hit(match why {
@@ -206,6 +205,11 @@ impl Replica {
             self.not_yet(&request);
             return Ok(());
         }
+        if self.shared.admits() && matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err() {
+            self.shared.books().hit(ClusterPlace::GateClosed);
+            self.refuse(&request, Refusal::Closed);
+            return Ok(());
+        }
         match &request.wish {
             Wish::Put { .. } => self.propose(&request),
             Wish::Admin { form, payload } => match self.core.member.admit(payload) {
@@ -222,11 +226,11 @@ impl Replica {
                 }
                 // This leader's own KEK is at fault, and not the request.
                 Admitted::Refused(Reason::BlobDoesNotOpen) if self.has_other_kek() => {
-                    self.tell(&request, Told::Refused(Refusal::Incapable(self.id)));
+                    self.refuse(&request, Refusal::Incapable(self.id));
                 }
                 Admitted::Refused(reason) => {
                     self.shared.books().hit(ClusterPlace::RequestRefused);
-                    self.tell(&request, Told::Refused(Refusal::Verdict(reason, self.applied)));
+                    self.refuse(&request, Refusal::Verdict(reason));
                 }
                 Admitted::Failed(_) => self.not_yet(&request),
             },
@@ -268,7 +272,7 @@ impl Replica {
                 self.shared.books().hit(ClusterPlace::IncapableMember);
                 // What it has answered was true when it did; it is asked again next time.
                 self.shared.send(self.id, member, Message::Probe { from: self.id, term });
-                self.tell(request, Told::Refused(Refusal::Incapable(member)));
+                self.refuse(request, Refusal::Incapable(member));
                 Ok(false)
             }
             Err(_) => {
@@ -312,7 +316,7 @@ impl Replica {
                 Ok(false)
             }
             Change::Remove(id) if votes(id) && conf.voters.len() == 1 => {
-                self.tell(request, Told::Refused(Refusal::Membership));
+                self.refuse(request, Refusal::Membership);
                 Ok(false)
             }
             Change::Remove(_) => Ok(true),

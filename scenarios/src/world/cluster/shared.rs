@@ -361,7 +361,9 @@ impl Books {
         let slot = &mut self.slots[at];
         slot.applied = index;
         slot.floor = slot.floor.max(index);
-        slot.in_flight = None;
+        if slot.in_flight.is_some_and(|in_flight| in_flight <= index) {
+            slot.in_flight = None;
+        }
         if slot.installing.is_some_and(|installing| installing <= index) {
             slot.installing = None;
         }
