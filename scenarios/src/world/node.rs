@@ -533,5 +533,7 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::KekMismatch { .. } => "kek-mismatch",
         E::KekUnavailable(_) => "kek-unavailable",
         E::EqualKeyBytes(..) => "equal-key-bytes",
+        E::KeyringPromised { .. } => "keyring-promised",
+        E::OtherKek { .. } => "other-kek",
     }
 }
