@@ -117,8 +117,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         let registry = self.registry.snapshot()?;
         let sidecar = self.sidecar().cloned().map(snapshot::without_own);
         match sidecar {
-            // Nobody else moves the index. A snapshot that contradicts itself is refused wherever it arrives, so what
-            // the database really holds is worth a look.
+            // Should someone else have moved the database's index, this would contradict itself wherever it arrives.
             Some(Sidecar { raft_applied_index: sidecar, .. }) if sidecar > registry.applied_index => {
                 Err(ApplyError::SidecarAhead { sidecar, applied: registry.applied_index })
             }

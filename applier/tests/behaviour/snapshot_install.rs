@@ -3,7 +3,7 @@
 
 use applier::apply::InstallError;
 use applier::outcome::HaltCause;
-use applier::registry::{CommitError, HostRefused};
+use applier::registry::{CommitError, HostRefused, Registry};
 use applier::sidecar::json;
 use applier::{Admission, ApplyError, LocalEpoch, Outcome, Purpose, RaftIndex, Snapshot};
 use redb::{ReadableDatabase, TableDefinition};
@@ -70,6 +70,15 @@ fn a_snapshot_takes_nothing_and_is_that_of_its_index() {
     let mut other = World::started();
     assert_eq!(install(&mut other, &snapshot), Ok(()));
     assert_eq!(other.node().snapshot(), Ok(snapshot), "who installed it would send the same");
+}
+
+#[test]
+fn no_snapshot_is_taken_of_a_database_that_someone_else_moved_back() {
+    let world = after(4);
+    let mut registry = world.node().registry().clone();
+    registry.restore(&sources()[3].0.registry, None, &mut |_| Ok(())).expect("a working disk");
+    let ahead = ApplyError::SidecarAhead { sidecar: RaftIndex(4), applied: RaftIndex(3) };
+    assert_eq!(world.node().snapshot(), Err(ahead));
 }
 
 #[test]
