@@ -43,7 +43,7 @@ impl LocalKek {
     pub fn new(bytes: [u8; KEY_LEN]) -> LocalKek {
         let bytes = Zeroizing::new(bytes);
         let digest: [u8; 32] =
-            Sha256::new().chain_update(CHECK_DOMAIN).chain_update(&*bytes).finalize().into();
+            Sha256::new().chain_update(CHECK_DOMAIN).chain_update(bytes.as_slice()).finalize().into();
         let [a, b, c, d, e, f, g, h, ..] = digest;
         let check = KekCheck([a, b, c, d, e, f, g, h]);
         LocalKek { cipher: Aes256Gcm::new((&*bytes).into()), check }

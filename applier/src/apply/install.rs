@@ -115,8 +115,14 @@ impl<F: Files, R: Registry> Applier<F, R> {
     pub fn snapshot(&self) -> Result<Snapshot, ApplyError> {
         self.at_one_index()?;
         let registry = self.registry.snapshot()?;
-        assert_eq!(registry.applied_index, self.applied, "only this applier moves the index");
-        Ok(Snapshot { registry, sidecar: self.sidecar().cloned().map(snapshot::without_own) })
+        let sidecar = self.sidecar().cloned().map(snapshot::without_own);
+        match sidecar {
+            // Should someone else have moved the database's index, this would contradict itself wherever it arrives.
+            Some(Sidecar { raft_applied_index: sidecar, .. }) if sidecar > registry.applied_index => {
+                Err(ApplyError::SidecarAhead { sidecar, applied: registry.applied_index })
+            }
+            sidecar => Ok(Snapshot { registry, sidecar }),
+        }
     }
 
     /// Becomes the state of a snapshot that is ahead of this node, with `host` writing its own part of it into the

@@ -7,7 +7,7 @@ use applier::{Outcome, Purpose};
 use crate::harness::{EIO, Effect, Fault, Lasting, N2, World, bootstrap, registration, rotation};
 
 /// A log with every kind of entry and every duplicate. `None` is an entry of the host's own.
-fn log() -> Vec<Option<Entry>> {
+pub(crate) fn log() -> Vec<Option<Entry>> {
     let again = rotation(5, Purpose::Storage);
     vec![
         None,
@@ -23,7 +23,7 @@ fn log() -> Vec<Option<Entry>> {
 }
 
 /// Delivers what is due until the log is done or an outcome stops it.
-fn deliver(world: &mut World, log: &[Option<Entry>]) -> bool {
+pub(crate) fn deliver(world: &mut World, log: &[Option<Entry>]) -> bool {
     loop {
         let due = world.node().applied_index().next().0;
         let Some(entry) = log.get(due as usize - 1) else { return true };

@@ -5,6 +5,7 @@
 //! and no sidecar path or the other way round (they come as one value, `KeyringConfig`), and active keys without an
 //! entry in the sidecar's content (the file is refused when it is read).
 
+mod admission;
 mod adoption;
 mod adoption_refused;
 mod bootstrap;
@@ -14,8 +15,11 @@ mod delivery;
 mod halt;
 mod harness;
 mod host;
+mod promise;
 mod registration;
 mod rollback;
 mod rotation;
+mod snapshot_install;
+mod snapshot_refused;
 mod start;
 mod undecodable;

@@ -14,8 +14,8 @@ use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
 use applier::wire::Entry;
 use applier::{
-    Applier, ApplyError, Config, DekId, KeyringConfig, NodeId, Outcome, Purpose, RaftIndex, Reject,
-    StartError,
+    Admission, Applier, ApplyError, Config, DekId, InstallError, KeyringConfig, NodeId, Outcome,
+    PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
 };
 
 pub(crate) use disk::{Effect, Fault, FaultyFiles, Op};
@@ -57,6 +57,7 @@ pub(crate) struct Lasting {
     pub(crate) disk: BTreeMap<String, Vec<u8>>,
     pub(crate) registry: RegistrySnapshot,
     pub(crate) proof: RaftIndex,
+    pub(crate) promise: Option<u64>,
     pub(crate) applied: RaftIndex,
 }
 
@@ -173,8 +174,24 @@ impl World {
         self.node.as_mut().expect("a started node")
     }
 
+    /// Applies an entry. Where it is the next one, what a leader in this state would have said of it is checked, too.
+    #[track_caller]
     pub(crate) fn apply(&mut self, index: u64, entry: &Entry) -> Outcome {
-        self.node_mut().apply(RaftIndex(index), &entry.encode())
+        let payload = entry.encode();
+        let admission = self.admit_next(index, &payload);
+        let outcome = self.node_mut().apply(RaftIndex(index), &payload);
+        if let Some(admission) = admission {
+            check_agrees(&admission, &outcome);
+        }
+        outcome
+    }
+
+    /// What a leader says of a payload that is due at `index`; `None` where another one is due, or where an entry is
+    /// due that the sidecar has already, which nobody proposes.
+    fn admit_next(&self, index: u64, payload: &[u8]) -> Option<Admission> {
+        let node = self.node();
+        let is_ahead = node.sidecar().is_some_and(|held| held.raft_applied_index > node.applied_index());
+        (RaftIndex(index) == node.applied_index().next() && !is_ahead).then(|| node.admit(payload))
     }
 
     pub(crate) fn advance(&mut self, index: u64) -> Outcome {
@@ -227,6 +244,7 @@ impl World {
             disk: self.disk(),
             registry: node.registry().snapshot().expect("a readable registry"),
             proof: node.registry().sidecar_index().expect("a readable registry"),
+            promise: node.registry().kek_check().expect("a readable registry"),
             applied: node.applied_index(),
         };
         self.registry.borrow_mut().reads_fail = fail;
@@ -256,6 +274,10 @@ impl World {
                 asked = true;
                 Ok(())
             };
+            if let Some(admission) = self.admit_next(index, payload) {
+                check_agrees(&admission, expected);
+                assert_eq!(self.state(), before, "admission touches nothing");
+            }
             let outcome = self.node_mut().apply_with(RaftIndex(index), payload, &mut host);
             assert_eq!(outcome, *expected);
             assert!(!asked, "the host has no part in what is not applied");
@@ -286,7 +308,24 @@ impl World {
         self.check_pure(index, &entry.encode(), &Outcome::Failed(error.into()));
     }
 
-    /// The applier halted: it applies and restores nothing more, and none of that touches anything.
+    /// The snapshot is refused with this error, twice, without a part of the host's, and nothing changes.
+    #[track_caller]
+    pub(crate) fn check_not_installed(&mut self, snapshot: &Snapshot, error: impl Into<InstallError>) {
+        let error = error.into();
+        for _ in 0..2 {
+            let before = self.state();
+            let mut asked = false;
+            let mut host = |_: &_| {
+                asked = true;
+                Ok(())
+            };
+            assert_eq!(self.node_mut().install(snapshot, &mut host), Err(error.clone()));
+            assert!(!asked, "the host has no part in what is not installed");
+            assert_eq!(self.state(), before);
+        }
+    }
+
+    /// The applier halted: it applies, restores, installs and promises nothing more, and none of that touches anything.
     #[track_caller]
     pub(crate) fn check_poisoned(&mut self, index: u64, entry: &Entry) {
         assert!(self.node().is_poisoned());
@@ -296,5 +335,25 @@ impl World {
         }
         let refused = self.node_mut().restore(&RegistrySnapshot::default(), &mut |_| Ok(()));
         assert_eq!(refused, Err(applier::apply::RestoreError::Poisoned));
+        let before = self.state();
+        let snapshot = Snapshot { registry: RegistrySnapshot::default(), sidecar: None };
+        self.check_not_installed(&snapshot, InstallError::Poisoned);
+        assert_eq!(self.node().snapshot(), Err(ApplyError::Poisoned));
+        assert_eq!(self.node().admit(&entry.encode()), Admission::Failed(ApplyError::Poisoned));
+        assert_eq!(self.node_mut().promise(), Err(PromiseError::Poisoned));
+        assert_eq!(self.state(), before);
+    }
+}
+
+/// What a leader said of a payload is what came of it as the next entry. A halt comes after the verdict.
+#[track_caller]
+pub(crate) fn check_agrees(admission: &Admission, outcome: &Outcome) {
+    match (admission, outcome) {
+        (Admission::Propose, Outcome::Applied | Outcome::Halted(_)) => {}
+        (Admission::Duplicate { .. }, Outcome::Halted(_)) => {}
+        (Admission::Duplicate { no_op, .. }, Outcome::NoOp(found)) => assert_eq!(no_op, found),
+        (Admission::Refused(reject), Outcome::Rejected(found)) => assert_eq!(reject, found),
+        (Admission::Failed(error), Outcome::Failed(found)) => assert_eq!(error, found),
+        _ => panic!("{admission:?}, and then {outcome:?}"),
     }
 }

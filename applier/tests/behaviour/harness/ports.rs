@@ -48,6 +48,7 @@ pub(crate) struct TestKek {
     asked: AtomicUsize,
     unavailable: AtomicBool,
     damaged: Mutex<Vec<Vec<u8>>>,
+    pretended: Mutex<Option<KekCheck>>,
 }
 
 impl TestKek {
@@ -63,6 +64,7 @@ impl TestKek {
             asked: AtomicUsize::new(0),
             unavailable: AtomicBool::new(false),
             damaged: Mutex::default(),
+            pretended: Mutex::default(),
         }
     }
 
@@ -74,6 +76,11 @@ impl TestKek {
     /// Whether it can be asked at all.
     pub(crate) fn set_available(&self, available: bool) {
         self.unavailable.store(!available, Ordering::Relaxed);
+    }
+
+    /// From now on this is its check value, as if it had become another KEK.
+    pub(crate) fn pretend(&self, check: KekCheck) {
+        *self.pretended.lock().expect("never poisoned") = Some(check);
     }
 
     /// From now on this blob does not open.
@@ -96,9 +103,12 @@ impl Kek for TestKek {
 
     fn check_value(&self) -> io::Result<KekCheck> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        match self.unavailable.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => self.inner.check_value(),
+        if self.unavailable.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match *self.pretended.lock().expect("never poisoned") {
+            Some(check) => Ok(check),
+            None => self.inner.check_value(),
         }
     }
 }
