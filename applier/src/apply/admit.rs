@@ -56,23 +56,37 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
     }
 
-    /// Answers a leader's question, and makes durable that this node does not come back with another KEK: the leader
-    /// will let an entry be committed because of the answer, and without this KEK the node could never apply it.
-    ///
-    /// Without a keyring there is nothing to promise, and nothing is written.
+    /// What this node could apply now, if it were asked. A node on the reference system's sidecar applies nothing.
     ///
     /// # Errors
     /// [`PromiseError`].
-    pub fn promise(&mut self) -> Result<Capability, PromiseError> {
+    pub fn capability(&self) -> Result<Capability, PromiseError> {
         if self.poisoned {
             return Err(PromiseError::Poisoned);
         }
-        let Some(keyring) = &self.keyring else { return Ok(Capability { keyring: None }) };
-        let found =
-            keyring.kek.check_value().map_err(|error| PromiseError::KekUnavailable(error.to_string()))?;
+        let Some(keyring) = self.keyring.as_ref().filter(|_| !matches!(self.held, Held::Foreign(_))) else {
+            return Ok(Capability { keyring: None });
+        };
+        match keyring.kek.check_value() {
+            Ok(check) => Ok(Capability { keyring: Some(check) }),
+            Err(error) => Err(PromiseError::KekUnavailable(error.to_string())),
+        }
+    }
+
+    /// Answers a leader whose KEK has the check value `leader`. Where this node has the same, it makes durable first
+    /// that it does not come back with another one: the leader will let an entry be committed because of the answer,
+    /// and without this KEK the node could never apply it. An answer that keeps the leader from it binds nobody, so
+    /// that a node with the wrong KEK can be given the right one.
+    ///
+    /// # Errors
+    /// [`PromiseError`].
+    pub fn promise(&mut self, leader: KekCheck) -> Result<Capability, PromiseError> {
+        let capability = self.capability()?;
+        let Some(found) = capability.keyring else { return Ok(capability) };
         match self.registry.kek_check()?.map(KekCheck::from_u64) {
-            Some(promised) if promised == found => {}
-            Some(promised) => return Err(PromiseError::OtherKek { promised, found }),
+            Some(promised) if promised != found => return Err(PromiseError::OtherKek { promised, found }),
+            Some(_) => {}
+            None if found != leader => {}
             None => {
                 if let Err(error) = self.registry.promise(found.to_u64()) {
                     tracing::error!(%error, "the promise failed, and the applier halts; restart it");
@@ -81,7 +95,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
                 }
             }
         }
-        Ok(Capability { keyring: Some(found) })
+        Ok(capability)
     }
 
     /// Whether memory, sidecar and database are the state after one entry, so that a next one can be judged by it.

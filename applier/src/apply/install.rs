@@ -85,9 +85,6 @@ pub enum Malformed {
     /// A row for key or node 0, under another node's bits, or of epochs that went down.
     #[error("the snapshot has the row {0:?}, which no registration leaves")]
     Row(RowKey),
-    /// A row for a key that its sidecar does not have.
-    #[error("the snapshot has the row {0:?} for a key that it does not have")]
-    UnknownKey(RowKey),
 }
 
 impl From<KeyFault> for InstallError {
@@ -211,12 +208,8 @@ fn check(snapshot: &Snapshot) -> Result<(), Malformed> {
         if !rules::is_well_formed(*key, *row) {
             return Err(Malformed::Row(*key));
         }
-        let is_known =
-            |sidecar: &Sidecar| DekId::new(key.dek_id).is_some_and(|id| sidecar.keys.contains_key(&id));
-        // Without any sidecar this is a cluster before its bootstrap, where the row rules alone decided.
-        if !sidecar.as_ref().is_none_or(is_known) {
-            return Err(Malformed::UnknownKey(*key));
-        }
+        // A row for a key that the sidecar does not have is no reason to refuse: nodes without a keyring take registrations
+        // by the row rules alone, and a cluster may have been one of those before its bootstrap.
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ const CAPABLE: fn() -> Result<Capability, PromiseError> = || Ok(Capability { key
 /// A node with or without keys that has promised.
 fn promised(log: &[applier::wire::Entry]) -> World {
     let mut world = World::with(log);
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
     world
 }
 
@@ -31,11 +31,11 @@ fn a_promise_is_recorded_once_and_lasts() {
     let mut world = promised(&[]);
     assert_eq!(world.lasting().promise, Some(own().to_u64()));
     let before = world.state();
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
     assert_eq!(world.state(), before, "what is recorded is not written again");
     world.restart();
     let before = world.state();
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
     assert_eq!(world.state(), before);
     assert_eq!(world.apply(1, &bootstrap()), Outcome::Applied);
     let past = applier::registry::RegistrySnapshot::default();
@@ -48,7 +48,7 @@ fn a_promise_is_recorded_once_and_lasts() {
 fn a_promise_changes_nothing_else() {
     let mut world = World::with(&[bootstrap()]);
     let before = world.lasting();
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
     assert_eq!(crate::harness::Lasting { promise: None, ..world.lasting() }, before);
     assert_eq!(world.apply(2, &registration(1, N2, 4)), Outcome::Applied);
 }
@@ -57,7 +57,7 @@ fn a_promise_changes_nothing_else() {
 fn without_a_keyring_nothing_is_promised_and_nothing_written() {
     let mut world = World::started_without_keyring();
     let before = world.state();
-    assert_eq!(world.node_mut().promise(), Ok(Capability { keyring: None }));
+    assert_eq!(world.node_mut().promise(own()), Ok(Capability { keyring: None }));
     assert_eq!(world.state(), before);
     world.keyring = true;
     world.kek = Arc::new(TestKek::of([9; 32]));
@@ -120,9 +120,9 @@ fn a_kek_that_cannot_be_asked_keeps_only_a_node_that_promised_from_starting() {
     world.kek.set_available(false);
     world.restart();
     assert_eq!(world.kek.asked(), 0, "nothing was promised, so nothing is asked");
-    assert_eq!(world.node_mut().promise(), Err(PromiseError::KekUnavailable(timed_out())));
+    assert_eq!(world.node_mut().promise(own()), Err(PromiseError::KekUnavailable(timed_out())));
     world.kek.set_available(true);
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
     let error = StartError::KekUnavailable(timed_out());
     check_refused(&mut world, |world| world.kek.set_available(false), &error);
 }
@@ -132,7 +132,7 @@ fn a_kek_that_cannot_be_asked_keeps_only_a_node_that_promised_from_starting() {
 fn check_no_promise(world: &mut World, error: &PromiseError) {
     for _ in 0..2 {
         let before = world.state();
-        assert_eq!(world.node_mut().promise().as_ref(), Err(error));
+        assert_eq!(world.node_mut().promise(own()).as_ref(), Err(error));
         assert_eq!(world.state(), before);
     }
 }
@@ -146,7 +146,7 @@ fn a_promise_that_cannot_be_made_is_none_and_may_be_made_later() {
     world.registry.borrow_mut().reads_fail = true;
     check_no_promise(&mut world, &PromiseError::Registry(read_error()));
     world.registry.borrow_mut().reads_fail = false;
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_kek_that_becomes_another_one_in_a_life_does_not_change_the_promise() {
     check_no_promise(&mut world, &PromiseError::OtherKek { promised: own(), found });
     world.kek = Arc::new(TestKek::new());
     world.restart();
-    assert_eq!(world.node_mut().promise(), CAPABLE());
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
 }
 
 #[test]
@@ -165,10 +165,21 @@ fn a_promise_whose_commit_failed_poisons_and_was_either_made_or_not() {
     for (fault, recorded) in [(CommitFault::Absent, None), (CommitFault::Present, Some(own().to_u64()))] {
         let mut world = World::started();
         world.registry.borrow_mut().commit = Some(fault);
-        assert_eq!(world.node_mut().promise(), Err(PromiseError::Halted(commit_error())));
+        assert_eq!(world.node_mut().promise(own()), Err(PromiseError::Halted(commit_error())));
         world.check_poisoned(1, &bootstrap());
         world.restart();
         assert_eq!(world.lasting().promise, recorded);
-        assert_eq!(world.node_mut().promise(), CAPABLE());
+        assert_eq!(world.node_mut().promise(own()), CAPABLE());
     }
+}
+
+#[test]
+fn an_answer_that_keeps_the_leader_from_it_binds_nobody() {
+    let mut world = World::started();
+    let before = world.lasting();
+    assert_eq!(world.node_mut().promise(KekCheck([7; 8])), CAPABLE());
+    assert_eq!(world.lasting(), before);
+    assert_eq!(world.lasting().promise, None);
+    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert!(world.lasting().promise.is_some());
 }

@@ -10,7 +10,8 @@ use redb::{ReadableDatabase, TableDefinition};
 
 use crate::convergence::{deliver, log};
 use crate::harness::{
-    CommitFault, EIO, Effect, Fault, Lasting, NOW, Op, World, bootstrap, commit_error, dek, id, rotation,
+    CommitFault, EIO, Effect, Fault, Lasting, N1, NOW, Op, World, bootstrap, commit_error, dek, id, rotation,
+    seen,
 };
 
 /// A node that has applied the first `len` entries of the log.
@@ -139,7 +140,8 @@ fn a_nodes_own_epochs_and_times_stay_and_never_come_from_another_node() {
 #[test]
 fn a_promise_outlives_an_install() {
     let mut world = World::started();
-    let capability = world.node_mut().promise().expect("nothing fails");
+    let own = world.node().capability().expect("nothing fails").keyring.expect("it has a keyring");
+    let capability = world.node_mut().promise(own).expect("nothing fails");
     let promise = capability.keyring.map(applier::KekCheck::to_u64);
     assert_eq!(install(&mut world, &sources()[9].0), Ok(()));
     assert_eq!(world.lasting().promise, promise);
@@ -372,4 +374,15 @@ fn readers_have_every_key_of_an_install_and_keep_those_that_they_had() {
     assert_eq!(reader.dek(id(5)), Some(dek(5)));
     assert_eq!(world.node().active(Purpose::Raft), Some(id(6)));
     assert_eq!(world.apply(10, &rotation(7, Purpose::Storage)), Outcome::Applied);
+}
+
+/// Nodes without a keyring take registrations by the row rules alone, and a cluster may have been one of those.
+#[test]
+fn a_row_for_a_key_that_nobody_has_comes_along() {
+    let mut snapshot = sources()[9].0.clone();
+    let (key, row) = seen(9, N1, 0, 0);
+    snapshot.registry.rows.insert(key, row);
+    let mut world = World::started();
+    assert_eq!(install(&mut world, &snapshot), Ok(()));
+    assert_eq!(world.lasting().registry, snapshot.registry);
 }

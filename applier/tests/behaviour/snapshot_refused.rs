@@ -13,7 +13,7 @@ use applier::{Outcome, Purpose, RaftIndex, Snapshot};
 
 use crate::adoption::foreign_node;
 use crate::harness::{
-    N1, N1_TWIN, N2, TestKek, World, blob, blob_with_nonce, bootstrap, bootstrap_with, dek, id, registration,
+    N1, N2, TestKek, World, blob, blob_with_nonce, bootstrap, bootstrap_with, dek, id, registration,
     rotation, rotation_with, seen,
 };
 
@@ -156,13 +156,6 @@ fn a_row_that_no_registration_leaves_is_refused() {
     check(RowKey { dek_id: 1, node16: 0 }, seen(1, 0, 0, 0).1);
     let (key, row) = seen(0, N1, 0, 0);
     check(key, row);
-}
-
-#[test]
-fn a_row_without_its_key_is_refused() {
-    let (key, row) = seen(9, N1_TWIN, 0, 0);
-    let error = Malformed::UnknownKey(key);
-    check_malformed(|snapshot| snapshot.registry.rows.extend([(key, row)]), error);
 }
 
 #[test]

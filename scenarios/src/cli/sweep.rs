@@ -92,7 +92,11 @@ fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
             let settled = convergence_ms_max as f64 / 1000.0;
             writeln!(out)?;
             writeln!(out, "{}: {simulated_to_wall:.0} simulated seconds a second and core", row.name)?;
-            writeln!(out, "{}: at the end of the log at most {settled:.1} simulated s after the last fault", row.name)?;
+            writeln!(
+                out,
+                "{}: at the end of the log at most {settled:.1} simulated s after the last fault",
+                row.name
+            )?;
         }
         for finding in &row.findings {
             writeln!(out)?;

@@ -168,7 +168,9 @@ fn is_spoilt(chronicle: &Chronicle, index: u64) -> bool {
 
 fn admitted_is_never_rejected(chronicle: &Chronicle) -> Vec<Broken> {
     let rejected = |event: &ClusterEvent| {
-        let ClusterEvent::Refused { node, index, answer: Delivered::Decided(Verdict::Rejected(reason)) } = event else {
+        let ClusterEvent::Refused { node, index, answer: Delivered::Decided(Verdict::Rejected(reason)) } =
+            event
+        else {
             return None;
         };
         if is_spoilt(chronicle, *index) {
@@ -189,14 +191,14 @@ fn refusal_halts_everyone_alike(chronicle: &Chronicle) -> Vec<Broken> {
             ClusterEvent::Refused { node, index, answer } => match first {
                 None => first = Some((*node, *index, answer)),
                 Some((other, at, known)) if at != *index || known != answer => {
-                    let evidence =
-                        format!("{other:x} at {at}: {known}; {node:x} at {index}: {answer}");
+                    let evidence = format!("{other:x} at {at}: {known}; {node:x} at {index}: {answer}");
                     found.push(broken("reasons-differ", "entry", evidence));
                 }
                 Some(_) => {}
             },
             ClusterEvent::PastRefusal { node, index } => {
-                let evidence = format!("{node:x} is at {index}, the model stops at {:?}", chronicle.refused_at());
+                let evidence =
+                    format!("{node:x} is at {index}, the model stops at {:?}", chronicle.refused_at());
                 found.push(broken("gone-past", "entry", evidence));
             }
             _ => {}
@@ -242,9 +244,8 @@ fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
             (Told::Done(a), Told::Done(b)) => a == b || a.is_none() || b.is_none() || twice.contains(&asked),
             (Told::Refused { .. }, Told::Refused { .. }) => true,
             // A refusal speaks of the state at its index. What was done by then must not be refused.
-            (Told::Done(Some(done)), Told::Refused { at, .. }) | (Told::Refused { at, .. }, Told::Done(Some(done))) => {
-                at < done
-            }
+            (Told::Done(Some(done)), Told::Refused { at, .. })
+            | (Told::Refused { at, .. }, Told::Done(Some(done))) => at < done,
             (Told::Done(None), Told::Refused { .. }) | (Told::Refused { .. }, Told::Done(None)) => true,
         };
         if !same {
@@ -256,7 +257,9 @@ fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
 
 fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
     let wrong = |(asked, form, told): (Asked, Option<&Form>, &Told)| {
-        let (Told::Refused { why: Refusal::Verdict(reason), at }, Some(form)) = (told, form) else { return None };
+        let (Told::Refused { why: Refusal::Verdict(reason), at }, Some(form)) = (told, form) else {
+            return None;
+        };
         let state = chronicle.states.get(*at as usize)?;
         let expected = state.judge(chronicle.rules, true, form);
         let evidence = format!("{asked:?}, {form}, at {at}: expected {expected:?}, told {reason:?}");

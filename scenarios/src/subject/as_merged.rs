@@ -29,9 +29,9 @@ use applier::registry::{
 };
 use applier::secret::Dek;
 use applier::sidecar::file::SidecarPath;
-use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
 use applier::snapshot::Snapshot;
-use applier::{DekId, StartError};
+use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
+use applier::{DekId, KekCheck, StartError};
 use redb::{Database, WriteTransaction};
 
 use super::hardened::replace_host_part;
@@ -330,17 +330,23 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
 
     fn apply(&mut self, _index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
         // The host's part is a transaction of its own, as each row is.
-        answer(payload.map_or(Ok(()), |payload| self.steps(payload)).and_then(|()| {
-            self.commit(&Change::default(), host)
-        }))
+        answer(
+            payload
+                .map_or(Ok(()), |payload| self.steps(payload))
+                .and_then(|()| self.commit(&Change::default(), host)),
+        )
     }
 
     fn admit(&self, _payload: &[u8]) -> Admitted {
         Admitted::Propose
     }
 
-    fn promise(&mut self) -> Result<Capability, String> {
+    fn capability(&self) -> Result<Capability, String> {
         Ok(Capability { keyring: None })
+    }
+
+    fn promise(&mut self, _leader: KekCheck) -> Result<Capability, String> {
+        self.capability()
     }
 
     fn capture(&self) -> Result<MemberSnapshot, String> {

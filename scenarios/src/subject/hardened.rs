@@ -9,8 +9,8 @@ use applier::registry::{Clash, HostRefused};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
-    Applier, ApplyError, Config, HaltCause, InstallError, KeyringConfig, NoOp, NodeId, Outcome, RaftIndex, Reject,
-    StartError,
+    Applier, ApplyError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp, NodeId, Outcome,
+    RaftIndex, Reject, StartError,
 };
 use redb::{Database, WriteTransaction};
 
@@ -149,8 +149,12 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         }
     }
 
-    fn promise(&mut self) -> Result<Capability, String> {
-        self.0.promise().map_err(|error| error.to_string())
+    fn capability(&self) -> Result<Capability, String> {
+        self.0.capability().map_err(|error| error.to_string())
+    }
+
+    fn promise(&mut self, leader: KekCheck) -> Result<Capability, String> {
+        self.0.promise(leader).map_err(|error| error.to_string())
     }
 
     fn capture(&self) -> Result<MemberSnapshot, String> {

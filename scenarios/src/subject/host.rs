@@ -63,7 +63,10 @@ pub(crate) fn write_session(
     Ok(())
 }
 
-pub(crate) fn replace_sessions(transaction: &WriteTransaction, sessions: &Sessions) -> Result<(), redb::Error> {
+pub(crate) fn replace_sessions(
+    transaction: &WriteTransaction,
+    sessions: &Sessions,
+) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(SESSIONS)?;
     table.retain(|_, _| false)?;
     for (client, session) in sessions {

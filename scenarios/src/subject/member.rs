@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use applier::KekCheck;
 use applier::admission::Capability;
 use applier::registry::HostPart;
 use applier::snapshot::Snapshot;
@@ -39,11 +40,17 @@ pub trait Member: Life {
     /// Judges a request against what was applied, touching nothing.
     fn admit(&self, payload: &[u8]) -> Admitted;
 
-    /// Answers a capability probe, and is bound by the answer from then on.
+    /// What it could apply now.
+    ///
+    /// # Errors
+    /// Where the KEK could not be asked.
+    fn capability(&self) -> Result<Capability, String>;
+
+    /// Answers the probe of a leader whose KEK has this check value, and is bound by the answer if it is the same.
     ///
     /// # Errors
     /// Where the answer could not be made durable, or the KEK could not be asked.
-    fn promise(&mut self) -> Result<Capability, String>;
+    fn promise(&mut self, leader: KekCheck) -> Result<Capability, String>;
 
     /// Everything that a snapshot carries.
     ///
@@ -75,7 +82,8 @@ impl MemberSnapshot {
     /// ```
     pub fn encode(&self) -> Vec<u8> {
         let machine = self.machine.encode();
-        let mut bytes = Vec::with_capacity(machine.len() + 12 + 16 * self.data.len() + 24 * self.sessions.len());
+        let mut bytes =
+            Vec::with_capacity(machine.len() + 12 + 16 * self.data.len() + 24 * self.sessions.len());
         let count = |len: usize| u32::try_from(len).expect("a simulated node is small").to_be_bytes();
         bytes.extend(count(machine.len()));
         bytes.extend(machine);

@@ -22,8 +22,8 @@ use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
 use crate::seam::gated::{Gate, GatedFiles, Perform};
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarView, Subject, Surroundings,
-    hand_over, hardened,
+    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarView, Subject,
+    Surroundings, hand_over, hardened,
 };
 use crate::world::look::Lookout;
 use crate::world::node::blank_disk;

@@ -14,7 +14,7 @@ use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
 use applier::wire::Entry;
 use applier::{
-    Admission, Applier, ApplyError, Config, DekId, InstallError, KeyringConfig, NodeId, Outcome,
+    Admission, Applier, ApplyError, Config, DekId, InstallError, KekCheck, KeyringConfig, NodeId, Outcome,
     PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
 };
 
@@ -340,7 +340,7 @@ impl World {
         self.check_not_installed(&snapshot, InstallError::Poisoned);
         assert_eq!(self.node().snapshot(), Err(ApplyError::Poisoned));
         assert_eq!(self.node().admit(&entry.encode()), Admission::Failed(ApplyError::Poisoned));
-        assert_eq!(self.node_mut().promise(), Err(PromiseError::Poisoned));
+        assert_eq!(self.node_mut().promise(KekCheck([0; 8])), Err(PromiseError::Poisoned));
         assert_eq!(self.state(), before);
     }
 }

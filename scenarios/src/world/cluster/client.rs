@@ -62,7 +62,8 @@ impl Client {
             match self.listen(asked, patience).await {
                 Some(Answer::Told(told)) => {
                     let (form, told_too) = (wish.form(), told.clone());
-                    self.shared.note("told", [asked.client, asked.number, 0], || format!("{asked:?}: {told:?}"));
+                    self.shared
+                        .note("told", [asked.client, asked.number, 0], || format!("{asked:?}: {told:?}"));
                     self.shared.books().push(ClusterEvent::Told { asked, form, told });
                     return Some(told_too);
                 }

@@ -14,8 +14,8 @@ use sim::Address;
 
 use super::message::{Answer, Change, Message, Request, Wish, context_bytes, put_bytes};
 use super::replica::{Gone, Replica};
-use crate::chronicle::{Asked, Refusal, Told};
 use super::shared::Keyring;
+use crate::chronicle::{Asked, Refusal, Told};
 use crate::form::Form;
 use crate::model::Reason;
 use crate::probes::ClusterPlace;
@@ -105,7 +105,8 @@ impl Replica {
     /// A request arrives.
     pub(super) fn take_request(&mut self, request: Request) -> Result<(), Gone> {
         let leads = self.desk.leadership.leading().is_ok();
-        if !leads && self.shared.makes(ClusterMistake::ForwardsProposals) && self.core.raw.raft.leader_id != 0 {
+        if !leads && self.shared.makes(ClusterMistake::ForwardsProposals) && self.core.raw.raft.leader_id != 0
+        {
             return self.decide(request);
         }
         if !leads {
@@ -205,7 +206,8 @@ impl Replica {
             self.not_yet(&request);
             return Ok(());
         }
-        if self.shared.admits() && matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err() {
+        if self.shared.admits() && matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err()
+        {
             self.shared.books().hit(ClusterPlace::GateClosed);
             self.refuse(&request, Refusal::Closed);
             return Ok(());
@@ -255,15 +257,19 @@ impl Replica {
         if !self.shared.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
             return Ok(true);
         }
-        let own = self.core.member.promise().map_err(|_| Gone)?;
-        let Ok(term) = self.desk.leadership.leading() else { return Ok(false) };
+        let own = self.core.member.capability().map_err(|_| Gone)?;
+        let (Ok(term), Some(kek)) = (self.desk.leadership.leading(), own.keyring) else {
+            self.not_yet(request);
+            return Ok(false);
+        };
+        self.core.member.promise(kek).map_err(|_| Gone)?;
         self.desk.leadership.answered(term, self.id, own);
         match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
             Ok(()) => Ok(true),
             Err(NotNow::Unprobed { members }) => {
                 self.shared.books().hit(ClusterPlace::MembersProbed);
                 for member in members {
-                    self.shared.send(self.id, member, Message::Probe { from: self.id, term });
+                    self.shared.send(self.id, member, Message::Probe { from: self.id, term, kek });
                 }
                 self.not_yet(request);
                 Ok(false)
@@ -271,7 +277,7 @@ impl Replica {
             Err(NotNow::NoKeyring { member } | NotNow::OtherKek { member }) => {
                 self.shared.books().hit(ClusterPlace::IncapableMember);
                 // What it has answered was true when it did; it is asked again next time.
-                self.shared.send(self.id, member, Message::Probe { from: self.id, term });
+                self.shared.send(self.id, member, Message::Probe { from: self.id, term, kek });
                 self.refuse(request, Refusal::Incapable(member));
                 Ok(false)
             }
@@ -296,7 +302,9 @@ impl Replica {
             return Ok(false);
         }
         match change {
-            Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => self.are_capable(request, &[id]),
+            Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => {
+                self.are_capable(request, &[id])
+            }
             Change::AddLearner(_) => Ok(true),
             Change::Promote(id) => {
                 let last = self.core.raw.raft.raft_log.last_index();

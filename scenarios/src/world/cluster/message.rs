@@ -2,6 +2,7 @@
 
 use raft::eraftpb;
 
+use applier::KekCheck;
 use applier::admission::Capability;
 use sim::Address;
 
@@ -14,7 +15,7 @@ pub(super) enum Message {
     /// Between members.
     Raft(Box<eraftpb::Message>),
     /// A leader asks a member what it is capable of.
-    Probe { from: u64, term: u64 },
+    Probe { from: u64, term: u64, kek: KekCheck },
     /// The member's answer.
     Capable { member: u64, term: u64, capability: Capability },
     /// A client asks for something.

@@ -90,8 +90,7 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     let elections = draw(ELECTIONS, 1 << 32);
     let compaction = (2 + draw(COMPACTION, 6), draw(COMPACTION, 4));
     let members = if draw(MEMBERS, 4) == 3 { 5 } else { 3 };
-    let shared =
-        Arc::new(Shared::new(*setup, trace.clone(), choices, net, (elections, compaction), probes));
+    let shared = Arc::new(Shared::new(*setup, trace.clone(), choices, net, (elections, compaction), probes));
     let storm = draw_storm(&shared);
     found(&shared, members);
     let mut machines = Machines::new(&shared, members + 1, storm);
@@ -129,7 +128,8 @@ fn draw_storm(shared: &Shared) -> Storm {
         };
         Storm {
             net,
-            action: *choices.pick(STORM, &[Ratio::new(3, 4), Ratio::NEVER, Ratio::new(1, 3), Ratio::new(1, 1)]),
+            action: *choices
+                .pick(STORM, &[Ratio::new(3, 4), Ratio::NEVER, Ratio::new(1, 3), Ratio::new(1, 1)]),
             losses: choices.draw(STORM, 3) > 0,
             keks: choices.draw(STORM, 4) == 1,
             smuggles: choices.draw(STORM, 8) == 1,
@@ -262,7 +262,10 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
     let none = Probes::new(&crate::probes::TABLE);
     Record {
         history: Vec::new(),
-        chronicle: Some(Box::new(std::mem::replace(&mut books.chronicle, Chronicle::new(shared.setup.subject.rules())))),
+        chronicle: Some(Box::new(std::mem::replace(
+            &mut books.chronicle,
+            Chronicle::new(shared.setup.subject.rules()),
+        ))),
         probes: std::mem::replace(&mut books.probes, none),
         entries: books.entries,
         crashes: books.crashes,

@@ -108,7 +108,8 @@ impl Machines {
             Some(handle) => Handle::current().restart(handle.id()),
             None => {
                 let shared = Arc::clone(&self.shared);
-                let handle = Handle::current().create_node().init(move || node::live(Arc::clone(&shared), at)).build();
+                let handle =
+                    Handle::current().create_node().init(move || node::live(Arc::clone(&shared), at)).build();
                 simulator::<DiskSim>().insert(handle.id(), self.shared.books().slots[at].disk.clone());
                 self.nodes[at] = Some(handle);
             }
@@ -312,7 +313,9 @@ impl Machines {
         if !self.storm.keks {
             return;
         }
-        let keyring = *self.shared.draw(|choices| choices.pick(KEYRING, &[Keyring::Right, Keyring::None, Keyring::Other]));
+        let keyring = *self
+            .shared
+            .draw(|choices| choices.pick(KEYRING, &[Keyring::Right, Keyring::None, Keyring::Other]));
         self.kill(at, Death::Process);
         self.shared.books().slots[at].keyring = keyring;
         self.shared.books().hit(ClusterPlace::KekChanged);

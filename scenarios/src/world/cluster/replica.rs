@@ -194,7 +194,7 @@ impl Replica {
         at: usize,
         (id, lives, founder): (u64, u64, bool),
         mut member: Box<dyn Member>,
-        ) -> Result<Replica, Gone> {
+    ) -> Result<Replica, Gone> {
         let store = match Store::open(member.shared()).map_err(|_| Gone) {
             Ok(Some(store)) => store,
             Ok(None) if founder => found(shared, member.as_mut())?,
@@ -298,8 +298,8 @@ impl Replica {
                 self.note_role();
                 Ok(())
             }
-            Message::Probe { from, term } => {
-                let capability = self.core.member.promise().map_err(|_| Gone)?;
+            Message::Probe { from, term, kek } => {
+                let capability = self.core.member.promise(kek).map_err(|_| Gone)?;
                 self.check()?;
                 let member = self.id;
                 self.shared.send(self.id, from, Message::Capable { member, term, capability });
@@ -498,7 +498,8 @@ impl Replica {
 
     /// What a refusal must leave as it is, where one is expected.
     fn before(&self, expected: Option<Verdict>, form: &Form) -> Option<Before> {
-        let looks = expected.is_some_and(|verdict| !verdict.advances()) && form.kind() != crate::form::Kind::Data;
+        let looks =
+            expected.is_some_and(|verdict| !verdict.advances()) && form.kind() != crate::form::Kind::Data;
         looks.then(|| {
             let disk = self.shared.books().slots[self.slot].disk.clone();
             Before {

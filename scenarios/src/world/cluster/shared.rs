@@ -331,7 +331,11 @@ impl Books {
         let log = &mut self.chronicle.log;
         match log.get(index as usize) {
             None => {
-                assert_eq!(log.len() as u64, index, "nodes apply in order, and snapshots are of applied entries");
+                assert_eq!(
+                    log.len() as u64,
+                    index,
+                    "nodes apply in order, and snapshots are of applied entries"
+                );
                 log.push(logged.clone());
                 self.entries += 1;
             }
@@ -427,7 +431,10 @@ impl Books {
                 Some(refused) => slot.halted == Some(refused),
             };
             if !there {
-                return Some(format!("{:x} is at {} of {last}, halted {:?}", slot.id, slot.applied, slot.halted));
+                return Some(format!(
+                    "{:x} is at {} of {last}, halted {:?}",
+                    slot.id, slot.applied, slot.halted
+                ));
             }
         }
         None
