@@ -150,15 +150,11 @@ impl Replica {
         Ok(())
     }
 
-    fn has_other_kek(&self) -> bool {
-        self.shared.books().slots[self.slot].keyring == Keyring::Other
-    }
 
     fn gate(&self) -> MutatorGate {
-        let books = self.shared.books();
-        let slot = &books.slots[self.slot];
-        let keyring = slot.keyring != Keyring::None;
-        MutatorGate { enabled: slot.enabled, kek: keyring, sidecar: keyring }
+        let enabled = self.shared.books().slots[self.slot].enabled;
+        let keyring = self.keyring != Keyring::None;
+        MutatorGate { enabled, kek: keyring, sidecar: keyring }
     }
 
     /// A request that was applied gets the answer of the first time; one from before it is of nobody's interest.
@@ -227,7 +223,7 @@ impl Replica {
                     self.tell(&request, Told::Done(by));
                 }
                 // This leader's own KEK is at fault, and not the request.
-                Admitted::Refused(Reason::BlobDoesNotOpen) if self.has_other_kek() => {
+                Admitted::Refused(Reason::BlobDoesNotOpen) if self.keyring == Keyring::Other => {
                     self.refuse(&request, Refusal::Incapable(self.id));
                 }
                 Admitted::Refused(reason) => {
@@ -316,9 +312,13 @@ impl Replica {
                 Ok(close)
             }
             Change::Remove(id) if id == self.id => {
-                // A leader hands over before it goes.
-                if let Some(heir) = conf.voters.iter().find(|voter| **voter != id) {
-                    self.core.raw.transfer_leader(*heir);
+                // A leader hands over before it goes, to whoever has answered it lately and has the most.
+                let progress = |voter: &u64| {
+                    let progress = self.core.raw.raft.prs().get(*voter).filter(|progress| progress.recent_active)?;
+                    (*voter != id).then_some((progress.matched, *voter))
+                };
+                if let Some((_, heir)) = conf.voters.iter().filter_map(progress).max() {
+                    self.core.raw.transfer_leader(heir);
                 }
                 self.not_yet(request);
                 Ok(false)

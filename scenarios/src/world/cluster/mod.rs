@@ -24,7 +24,7 @@ use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site,
 
 use self::client::{client, operator};
 use self::nemesis::{Machines, Storm};
-use self::shared::{Keyring, Shared, Slot, Status, now_ms};
+use self::shared::{Keyring, Members, Shared, Slot, Status, now_ms};
 use super::node::Death;
 use super::{Record, Setup};
 use crate::chronicle::{Chronicle, End, Logged};
@@ -126,13 +126,15 @@ fn draw_storm(shared: &Shared) -> Storm {
             latency_ms_max: 1 + choices.draw(STORM, 12),
             delay_ms_max: 1500,
         };
+        let kind = choices.draw(STORM, 6);
         Storm {
             net,
             action: *choices
                 .pick(STORM, &[Ratio::new(3, 4), Ratio::NEVER, Ratio::new(1, 3), Ratio::new(1, 1)]),
             losses: choices.draw(STORM, 3) > 0,
-            keks: choices.draw(STORM, 4) == 1,
-            smuggles: choices.draw(STORM, 8) == 1,
+            // Members with different KEKs refuse what is smuggled in for different reasons.
+            keks: kind == 1,
+            smuggles: kind == 2,
             until_ms: 4_000 + 1_000 * choices.draw(STORM, 12),
         }
     })
@@ -148,7 +150,7 @@ fn found(shared: &Shared, members: usize) {
         books.slots.push(slot);
     }
     let founders = books.founders();
-    books.voters = (1, founders);
+    books.members = Members { by: 1, voters: founders, learners: Vec::new() };
     let foundation = Logged { term: 1, ..books.chronicle.log[0].clone() };
     let state = books.chronicle.newest().after(&Form::Nothing, Verdict::Applied);
     books.chronicle.log.push(foundation);

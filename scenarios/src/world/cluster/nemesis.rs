@@ -279,7 +279,7 @@ impl Machines {
     fn lose(&mut self, at: usize) {
         let licence = {
             let mut books = self.shared.books();
-            let (id, voters) = (books.slots[at].id, books.voters.1.clone());
+            let (id, voters) = (books.slots[at].id, books.members.voters.clone());
             let ready = self.storm.losses && books.slots[at].floor > 0 && !books.closing;
             if ready { books.budget.grant(&voters, id, at) } else { None }
         };
@@ -289,7 +289,9 @@ impl Machines {
         let mut books = self.shared.books();
         let slot = &mut books.slots[at];
         let disk = slot.disk.clone();
-        let now = disk.peek(SIDECAR);
+        // With an entry in flight the sidecar may be ahead of what the database proves, and nobody could tell.
+        let settled = slot.in_flight.is_none() && slot.installing.is_none();
+        let now = disk.peek(SIDECAR).filter(|_| settled);
         match (how, &slot.old_sidecar) {
             (0, _) | (1, None) if now.is_some() => {
                 forget(&disk, None);

@@ -22,7 +22,7 @@ use redb::WriteTransaction;
 
 use super::desk::Desk;
 use super::message::{Message, context_of, put_of};
-use super::shared::{Books, Ended, Keyring, Shared, replays_from_snapshot};
+use super::shared::{Books, Ended, Keyring, Members, Shared, replays_from_snapshot};
 use super::store::Store;
 use crate::chronicle::{ClusterEvent, Logged};
 use crate::form::Form;
@@ -95,6 +95,8 @@ pub(super) struct Replica {
     pub(super) desk: Desk,
     pub(super) applied: u64,
     pub(super) halted: bool,
+    /// What it was started with, whatever its next life gets.
+    pub(super) keyring: Keyring,
     lives: u64,
     hard: HardState,
     led: u64,
@@ -103,8 +105,6 @@ pub(super) struct Replica {
     /// Messages that wait for a sync to end.
     outbox: Vec<raft::eraftpb::Message>,
     since_look: u64,
-    /// Whether the membership has changed, so that only a newer snapshot tells who joins that it does.
-    snapshot_due: bool,
 }
 
 /// Starts a life, or says how it ended.
@@ -152,14 +152,11 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         }
     };
     if robbed {
-        let proof = member.proof();
-        if proof > 0 {
-            books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: None });
-        }
+        books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: None });
         books.slots[at].robbed = false;
     }
     drop(books);
-    let replica = Replica::wake(shared, at, (id, lives, founder), member);
+    let replica = Replica::wake(shared, at, (id, lives, founder, keyring), member);
     replica.map_err(|Gone| Ended::Disk)
 }
 
@@ -192,7 +189,7 @@ impl Replica {
     fn wake(
         shared: &Arc<Shared>,
         at: usize,
-        (id, lives, founder): (u64, u64, bool),
+        (id, lives, founder, keyring): (u64, u64, bool, Keyring),
         mut member: Box<dyn Member>,
     ) -> Result<Replica, Gone> {
         let store = match Store::open(member.shared()).map_err(|_| Gone) {
@@ -243,13 +240,13 @@ impl Replica {
             desk: Desk::new(sessions),
             applied,
             halted: false,
+            keyring,
             lives,
             hard,
             led: 0,
             snapshots: BTreeMap::new(),
             outbox: Vec::new(),
             since_look: 0,
-            snapshot_due: false,
         })
     }
 
@@ -477,11 +474,11 @@ impl Replica {
         let conf = self.core.raw.apply_conf_change(&change).expect("a leader has checked it");
         let mut books = self.shared.books();
         books.hit(ClusterPlace::MembershipChanged);
-        if books.voters.0 < entry.index {
-            books.voters = (entry.index, conf.voters.clone());
+        if books.members.by < entry.index {
+            let (voters, learners) = (conf.voters.clone(), conf.learners.clone());
+            books.members = Members { by: entry.index, voters, learners };
         }
         drop(books);
-        self.snapshot_due = true;
         conf
     }
 
@@ -489,7 +486,7 @@ impl Replica {
         let mut books = self.shared.books();
         let (id, kind) = (self.id, logged.form.kind() as u64);
         self.shared.note("apply", [id, index, kind], || format!("{id:x}: {index}, {}", logged.form));
-        let expected = books.delivered(self.slot, index, logged);
+        let expected = books.delivered(self.slot, index, logged, self.keyring != Keyring::None);
         if expected.is_some_and(Verdict::advances) {
             books.slots[self.slot].in_flight = Some(index);
         }
@@ -597,8 +594,10 @@ impl Replica {
     fn compact(&mut self) -> Result<(), Gone> {
         let (every, keep) = self.shared.compaction;
         let kept = self.core.raw.store().snapshot_index();
-        let due = self.applied >= kept + every || (self.snapshot_due && self.applied > kept);
-        if !due || self.core.raw.store().conf().voters.is_empty() {
+        let store = self.core.raw.store();
+        // Who joins takes no snapshot that does not know it as a member.
+        let outdated = *store.kept().get_metadata().get_conf_state() != *store.conf() && self.applied > kept;
+        if store.conf().voters.is_empty() || (self.applied < kept + every && !outdated) {
             return Ok(());
         }
         let mut content = self.core.member.capture().map_err(|_| Gone)?;
@@ -616,7 +615,6 @@ impl Replica {
         let keep_from = (self.applied + 1).saturating_sub(keep);
         self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(|_| Gone)?;
         self.check()?;
-        self.snapshot_due = false;
         self.shared.books().hit(ClusterPlace::LogCompacted);
         Ok(())
     }

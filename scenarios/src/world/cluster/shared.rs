@@ -60,8 +60,7 @@ pub(super) struct Books {
     pub(super) forms_in_flight: BTreeMap<u64, Form>,
     /// What a leader smuggles in at its next chance.
     pub(super) smuggle: Option<Form>,
-    /// Newest membership: the index of the entry that made it, and who votes.
-    pub(super) voters: (u64, Vec<u64>),
+    pub(super) members: Members,
     pub(super) budget: Budget,
     /// Members that have lost what they had, and wait for the operator.
     pub(super) lost: Vec<Licence>,
@@ -72,6 +71,21 @@ pub(super) struct Books {
     pub(super) closing: bool,
     /// Whether nobody will be answered any more.
     pub(super) hopeless: bool,
+}
+
+/// The newest membership that any node has applied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members {
+    /// Index of the entry that made it.
+    pub(super) by: u64,
+    pub(super) voters: Vec<u64>,
+    pub(super) learners: Vec<u64>,
+}
+
+impl Members {
+    fn contains(&self, id: u64) -> bool {
+        self.voters.contains(&id) || self.learners.contains(&id)
+    }
 }
 
 /// How a process has ended by itself.
@@ -174,7 +188,7 @@ impl Shared {
             admitted: BTreeMap::new(),
             forms_in_flight: BTreeMap::new(),
             smuggle: None,
-            voters: (0, Vec::new()),
+            members: Members::default(),
             budget: Budget::default(),
             lost: Vec::new(),
             orders: Vec::new(),
@@ -326,7 +340,13 @@ impl Books {
 
     /// Takes down what a node was handed at `index`, and says what the model makes of it: nothing, where the log has
     /// come past an entry that the model refuses.
-    pub(super) fn delivered(&mut self, slot: usize, index: u64, logged: Logged) -> Option<Verdict> {
+    pub(super) fn delivered(
+        &mut self,
+        slot: usize,
+        index: u64,
+        logged: Logged,
+        keyring: bool,
+    ) -> Option<Verdict> {
         let id = self.slots[slot].id;
         let log = &mut self.chronicle.log;
         match log.get(index as usize) {
@@ -342,7 +362,6 @@ impl Books {
             Some(known) if *known == logged => {}
             Some(_) => self.push(ClusterEvent::Differs { node: id, index }),
         }
-        let keyring = self.slots[slot].keyring != Keyring::None;
         let before = self.chronicle.states.get(index as usize - 1)?;
         Some(before.judge(self.chronicle.rules, keyring, &logged.form))
     }
@@ -413,7 +432,7 @@ impl Books {
         }
         let refused = self.chronicle.refused_at();
         let last = self.chronicle.log.len() as u64 - 1;
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| self.members.contains(slot.id)) {
             match slot.status {
                 Status::Empty => continue,
                 // Who has lost what it had cannot be replaced by a cluster that takes no more requests.
