@@ -238,6 +238,7 @@ pub enum ClusterPlace {
     LogCompacted,
     MembershipChanged,
     MemberReplaced,
+    RemovedMemberStops,
     WrongNodeAsked,
     GateClosed,
     OneInFlight,
@@ -271,7 +272,7 @@ pub enum ClusterPlace {
     MessageCut,
 }
 
-const CLUSTER_PLACES: [&str; 47] = [
+const CLUSTER_PLACES: [&str; 48] = [
     "cluster/sidecar-loss-refused",
     "cluster/wrong-kek-refused",
     "cluster/crash-between-commit-and-apply",
@@ -288,6 +289,7 @@ const CLUSTER_PLACES: [&str; 47] = [
     "cluster/log-compacted",
     "cluster/membership-changed",
     "cluster/member-replaced",
+    "cluster/removed-member-stops",
     "cluster/wrong-node-asked",
     "cluster/mutator-gate-closed",
     "cluster/request-waits-for-the-one-in-flight",

@@ -61,7 +61,8 @@ fn bootstrap(choices: &mut Choices) -> Form {
     Form::Bootstrap { storage: 1, storage_blob: sound(1), raft: 2, raft_blob: sound(2), rows }
 }
 
-fn rotation(choices: &mut Choices, state: &State) -> Form {
+/// Draws a rotation to a fresh key of a state that has been bootstrapped.
+pub fn rotation(choices: &mut Choices, state: &State) -> Form {
     let dek = fresh_id(state);
     let purpose = *choices.pick(PURPOSE, &[Purpose::Storage, Purpose::Raft]);
     let node = *choices.pick(NODE, &NODES);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::time::{Instant, sleep};
-use sim::{Address, Inbox, Ratio, Site};
+use sim::{Address, Inbox, Site};
 
 use super::budget::Licence;
 use super::message::{Answer, Change, Message, Request, Wish};
@@ -17,6 +17,7 @@ use crate::workload::{self, Mix};
 
 const TARGET: Site = Site::new("client.target");
 const PATIENCE: Site = Site::new("client.patience");
+const RETRY: Site = Site::new("client.retry");
 const PAUSE: Site = Site::new("client.pause");
 const CLASS: Site = Site::new("client.class");
 const OPERATOR_PAUSE: Site = Site::new("operator.pause");
@@ -26,8 +27,8 @@ const PROMOTES: Site = Site::new("operator.promotes");
 const CLIENTS: u64 = 1 << 32;
 /// The operator's number among the clients.
 pub(super) const OPERATOR: u64 = 99;
-/// Simulated milliseconds between two tries after "not yet".
-const RETRY_MS: u64 = 40;
+/// Simulated milliseconds between two tries after "not yet", or "ask another one": some clients are in a hurry.
+const RETRY_MS: [u64; 3] = [80, 20, 160];
 
 /// Someone with an address.
 struct Client {
@@ -36,12 +37,15 @@ struct Client {
     me: u64,
     number: u64,
     target: u64,
+    retry: Duration,
 }
 
 impl Client {
     fn new(shared: &Arc<Shared>, me: u64) -> Client {
         let inbox = shared.net.bind(Address(CLIENTS + me));
-        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0 }
+        let retry = shared.draw(|choices| *choices.pick(RETRY, &RETRY_MS));
+        let retry = Duration::from_millis(retry);
+        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0, retry }
     }
 
     /// Asks until it is told, or until nobody will tell it any more.
@@ -69,9 +73,9 @@ impl Client {
                 }
                 Some(Answer::NotLeader { hint }) => {
                     self.target = hint;
-                    sleep(Duration::from_millis(RETRY_MS)).await;
+                    sleep(self.retry).await;
                 }
-                Some(Answer::NotYet) => sleep(Duration::from_millis(RETRY_MS)).await,
+                Some(Answer::NotYet) => sleep(self.retry).await,
                 None => {
                     self.shared.books().hit(ClusterPlace::ClientTimedOut);
                     self.target = 0;
@@ -123,11 +127,12 @@ pub(super) async fn client(shared: Arc<Shared>, me: u64, quota: u64, mix: Mix) {
 /// the same id want different things.
 fn wish(shared: &Shared, me: u64, mix: Mix) -> Wish {
     let state = shared.books().chronicle.newest().clone();
-    let put = shared.draw(|choices| choices.chance(CLASS, Ratio::new(1, 4)));
-    let form = match put {
-        true => Form::Data { key: me, value: state.index },
-        false => shared.draw(|choices| workload::next(choices, mix, &state)),
-    };
+    let form = shared.draw(|choices| match choices.draw(CLASS, 6) {
+        0 => Form::Data { key: me, value: state.index },
+        // What two clients cannot both have: the next key.
+        1 | 2 if state.active.is_some() => workload::rotation(choices, &state),
+        _ => workload::next(choices, mix, &state),
+    });
     match form {
         Form::Nothing => Wish::Put { key: 0, value: state.index },
         Form::Data { key, value } => Wish::Put { key, value },
@@ -172,7 +177,7 @@ pub(super) enum Order {
 pub(super) async fn operator(shared: Arc<Shared>, spare: usize) {
     let mut client = Client::new(&shared, OPERATOR);
     loop {
-        let pause = 100 + 200 * shared.draw(|choices| choices.draw(OPERATOR_PAUSE, 6));
+        let pause = 300 + 600 * shared.draw(|choices| choices.draw(OPERATOR_PAUSE, 6));
         sleep(Duration::from_millis(pause)).await;
         if shared.books().hopeless {
             return;
@@ -195,7 +200,7 @@ async fn replace(client: &mut Client, licence: Licence) {
     if client.ask(Wish::Member(Change::Remove(old))).await.is_none() {
         return;
     }
-    client.order(Order::Retire(slot)).await;
+    client.retire(slot).await;
     if join(client, slot, true).await {
         let mut books = client.shared.books();
         books.budget.restored(licence);
@@ -232,11 +237,19 @@ async fn routine(client: &mut Client, spare: usize) {
         let votes = client.shared.draw(|choices| choices.draw(PROMOTES, 2) == 1);
         join(client, spare, votes).await;
     } else if client.ask(Wish::Member(Change::Remove(id))).await.is_some() {
-        client.order(Order::Retire(spare)).await;
+        client.retire(spare).await;
     }
 }
 
 impl Client {
+    /// Ends a member that was removed, once it is not needed any more.
+    async fn retire(&self, slot: usize) {
+        while !self.shared.books().knows_its_members() && !self.shared.books().hopeless {
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.order(Order::Retire(slot)).await;
+    }
+
     async fn order(&self, order: Order) {
         self.shared.books().orders.push(order);
         while self.shared.books().orders.contains(&order) {

@@ -150,7 +150,6 @@ impl Replica {
         Ok(())
     }
 
-
     fn gate(&self) -> MutatorGate {
         let enabled = self.shared.books().slots[self.slot].enabled;
         let keyring = self.keyring != Keyring::None;
@@ -253,12 +252,12 @@ impl Replica {
         if !self.shared.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
             return Ok(true);
         }
-        let own = self.core.member.capability().map_err(|_| Gone)?;
+        let own = self.core.member.capability().map_err(|_| Gone::Broken)?;
         let (Ok(term), Some(kek)) = (self.desk.leadership.leading(), own.keyring) else {
             self.not_yet(request);
             return Ok(false);
         };
-        self.core.member.promise(kek).map_err(|_| Gone)?;
+        self.core.member.promise(kek).map_err(|_| Gone::Broken)?;
         self.desk.leadership.answered(term, self.id, own);
         match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
             Ok(()) => Ok(true),
@@ -314,7 +313,8 @@ impl Replica {
             Change::Remove(id) if id == self.id => {
                 // A leader hands over before it goes, to whoever has answered it lately and has the most.
                 let progress = |voter: &u64| {
-                    let progress = self.core.raw.raft.prs().get(*voter).filter(|progress| progress.recent_active)?;
+                    let progress =
+                        self.core.raw.raft.prs().get(*voter).filter(|progress| progress.recent_active)?;
                     (*voter != id).then_some((progress.matched, *voter))
                 };
                 if let Some((_, heir)) = conf.voters.iter().filter_map(progress).max() {

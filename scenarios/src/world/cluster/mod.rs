@@ -123,7 +123,7 @@ fn draw_storm(shared: &Shared) -> Storm {
             duplicate: *choices.pick(STORM, &chances),
             delay: *choices.pick(STORM, &chances),
             latency_ms_min: 1,
-            latency_ms_max: 1 + choices.draw(STORM, 12),
+            latency_ms_max: *choices.pick(STORM, &[1, 4, 12, 60]),
             delay_ms_max: 1500,
         };
         let kind = choices.draw(STORM, 6);
@@ -135,7 +135,7 @@ fn draw_storm(shared: &Shared) -> Storm {
             // Members with different KEKs refuse what is smuggled in for different reasons.
             keks: kind == 1,
             smuggles: kind == 2,
-            until_ms: 4_000 + 1_000 * choices.draw(STORM, 12),
+            until_ms: 10_000 + 2_000 * choices.draw(STORM, 12),
         }
     })
 }

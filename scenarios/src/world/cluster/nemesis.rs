@@ -96,7 +96,7 @@ impl Machines {
             self.step().await;
             if now_ms() >= next {
                 self.act();
-                next = now_ms() + 100 + 100 * self.shared.draw(|choices| choices.draw(WAIT, 8));
+                next = now_ms() + 200 + 200 * self.shared.draw(|choices| choices.draw(WAIT, 8));
             }
         }
     }
@@ -150,9 +150,7 @@ impl Machines {
             self.shared.books().hit(ClusterPlace::ProcessCrash);
         }
         let back = now_ms() + 50 + 150 * self.shared.draw(|choices| choices.draw(DOWN, 8));
-        let mut books = self.shared.books();
-        books.slots[at].status = Status::Down(back);
-        books.note_sidecar(at);
+        self.shared.books().slots[at].status = Status::Down(back);
     }
 
     /// A process has ended by itself.
@@ -198,8 +196,13 @@ impl Machines {
             return;
         }
         let Some(at) = self.some_up() else { return };
-        match self.shared.draw(|choices| choices.draw(WHAT, 20)) {
+        match self.shared.draw(|choices| choices.draw(WHAT, 24)) {
             0 => {}
+            // Whoever leads, with whatever is in flight.
+            20 | 21 => {
+                let leader = self.shared.books().leading();
+                self.kill_by_draw(leader.unwrap_or(at));
+            }
             1 | 2 => self.kill_by_draw(at),
             3..=6 => self.arm_crash(at),
             7 => {
@@ -221,7 +224,7 @@ impl Machines {
             }
             15 => self.arm_error(at),
             16 => self.shared.books().slots[at].stop = true,
-            17 => self.lose(at),
+            17 | 22 | 23 => self.lose(at),
             18 => self.change_kek(at),
             _ => self.smuggle(),
         }
@@ -280,11 +283,12 @@ impl Machines {
         let licence = {
             let mut books = self.shared.books();
             let (id, voters) = (books.slots[at].id, books.members.voters.clone());
-            let ready = self.storm.losses && books.slots[at].floor > 0 && !books.closing;
+            let ready =
+                self.storm.losses && books.slots[at].floor > 0 && !books.closing && books.knows_its_members();
             if ready { books.budget.grant(&voters, id, at) } else { None }
         };
         let Some(licence) = licence else { return };
-        let how = self.shared.draw(|choices| choices.draw(AT, 3));
+        let how = self.shared.draw(|choices| choices.draw(AT, 5));
         self.kill(at, Death::Power);
         let mut books = self.shared.books();
         let slot = &mut books.slots[at];
@@ -293,15 +297,15 @@ impl Machines {
         let settled = slot.in_flight.is_none() && slot.installing.is_none();
         let now = disk.peek(SIDECAR).filter(|_| settled);
         match (how, &slot.old_sidecar) {
-            (0, _) | (1, None) if now.is_some() => {
-                forget(&disk, None);
-                slot.robbed = true;
-                books.hit(ClusterPlace::SidecarLost);
-            }
-            (1, Some(old)) if now.is_some() && now.as_ref() != Some(old) => {
+            (1 | 2, Some(old)) if now.is_some() && now.as_ref() != Some(old) => {
                 forget(&disk, Some(old));
                 slot.robbed = true;
                 books.hit(ClusterPlace::SidecarRolledBack);
+            }
+            (0..=3, _) if now.is_some() => {
+                forget(&disk, None);
+                slot.robbed = true;
+                books.hit(ClusterPlace::SidecarLost);
             }
             _ => {
                 slot.status = Status::Refused;

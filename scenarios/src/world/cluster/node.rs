@@ -29,8 +29,8 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
     let tick = Duration::from_millis(shared.books().slots[at].tick_ms);
     let mut next_tick = Instant::now() + tick;
     loop {
-        if replica.work().is_err() {
-            return Some(Ended::Disk);
+        if let Err(gone) = replica.work() {
+            return Some(gone.into());
         }
         let wait = replica.sync_ms();
         if wait > 0 {
@@ -43,8 +43,8 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
         }
         let mut next = heard;
         while let Some(message) = next {
-            if let Err(Gone) = replica.hear(message) {
-                return Some(Ended::Disk);
+            if let Err(gone) = replica.hear(message) {
+                return Some(gone.into());
             }
             next = inbox.try_recv();
         }
@@ -54,6 +54,15 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
                 replica.stop();
                 return Some(Ended::Stopped);
             }
+        }
+    }
+}
+
+impl From<Gone> for Ended {
+    fn from(gone: Gone) -> Ended {
+        match gone {
+            Gone::Broken => Ended::Disk,
+            Gone::Removed => Ended::Stopped,
         }
     }
 }

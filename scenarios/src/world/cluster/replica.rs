@@ -44,9 +44,14 @@ const SNAPSHOT_TICKS: u64 = 8;
 /// Entries are applied this often before the next look at the node.
 const LOOK_EVERY: u64 = 4;
 
-/// The life is over. Why, its disk knows.
-#[derive(Debug)]
-pub(super) struct Gone;
+/// The life is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// Something that it could not do without has failed. What, its disk knows.
+    Broken,
+    /// It has applied its own removal. It must not go on: raft-rs keeps a leader that is no member in office, and panics.
+    Removed,
+}
 
 /// What a dying process leaves behind is let go of without its closing work, which a dead disk would refuse anyway.
 pub(super) struct Remains<T>(Option<T>);
@@ -157,7 +162,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     }
     drop(books);
     let replica = Replica::wake(shared, at, (id, lives, founder, keyring), member);
-    replica.map_err(|Gone| Ended::Disk)
+    replica.map_err(|_| Ended::Disk)
 }
 
 /// A start that was refused: expected of a node without its sidecar, or with another KEK than the cluster's.
@@ -192,13 +197,13 @@ impl Replica {
         (id, lives, founder, keyring): (u64, u64, bool, Keyring),
         mut member: Box<dyn Member>,
     ) -> Result<Replica, Gone> {
-        let store = match Store::open(member.shared()).map_err(|_| Gone) {
+        let store = match Store::open(member.shared()).map_err(|_| Gone::Broken) {
             Ok(Some(store)) => store,
             Ok(None) if founder => found(shared, member.as_mut())?,
             Ok(None) => Store::blank(member.shared()),
-            Err(Gone) => {
+            Err(gone) => {
                 bury(member);
-                return Err(Gone);
+                return Err(gone);
             }
         };
         let mut store = store;
@@ -208,7 +213,7 @@ impl Replica {
             member.resume_after().expect("the subject keeps an index")
         };
         let hard = store.hard().clone();
-        let sessions = read_sessions(&member.shared()).map_err(|_| Gone)?;
+        let sessions = read_sessions(&member.shared()).map_err(|_| Gone::Broken)?;
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
@@ -252,7 +257,7 @@ impl Replica {
 
     /// Whether the disk has died under it.
     fn check(&self) -> Result<(), Gone> {
-        if self.shared.books().slots[self.slot].disk.is_dead() { Err(Gone) } else { Ok(()) }
+        if self.shared.books().slots[self.slot].disk.is_dead() { Err(Gone::Broken) } else { Ok(()) }
     }
 
     /// Ends it in good order: the database writes what closing it writes.
@@ -296,7 +301,7 @@ impl Replica {
                 Ok(())
             }
             Message::Probe { from, term, kek } => {
-                let capability = self.core.member.promise(kek).map_err(|_| Gone)?;
+                let capability = self.core.member.promise(kek).map_err(|_| Gone::Broken)?;
                 self.check()?;
                 let member = self.id;
                 self.shared.send(self.id, from, Message::Capable { member, term, capability });
@@ -346,7 +351,7 @@ impl Replica {
             if !ready.entries().is_empty() || (hard.is_some() && ready.must_sync()) {
                 let sync = !(early && ready.entries().is_empty());
                 let store = self.core.raw.mut_store();
-                store.persist(&ready.take_entries(), hard.as_ref(), sync).map_err(|_| Gone)?;
+                store.persist(&ready.take_entries(), hard.as_ref(), sync).map_err(|_| Gone::Broken)?;
             }
             self.check()?;
             self.outbox.extend(ready.take_persisted_messages());
@@ -434,7 +439,7 @@ impl Replica {
         self.check()?;
         self.record(index, &form, (expected, before), &answer);
         match answer {
-            Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone),
+            Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone::Broken),
             Delivered::Decided(Verdict::Rejected(_)) => {
                 self.halted = true;
                 return Ok(());
@@ -455,6 +460,10 @@ impl Replica {
             self.look(Moment::CaughtUp);
         }
         self.answer_applied(entry.term, index, asked);
+        if conf.is_some_and(|conf| !conf.voters.contains(&self.id) && !conf.learners.contains(&self.id)) {
+            self.shared.books().hit(ClusterPlace::RemovedMemberStops);
+            return Err(Gone::Removed);
+        }
         Ok(())
     }
 
@@ -565,7 +574,7 @@ impl Replica {
         let installed = self.core.member.install(&content, &mut host);
         if self.check().is_err() {
             self.shared.books().hit(ClusterPlace::CrashInInstall);
-            return Err(Gone);
+            return Err(Gone::Broken);
         }
         if let Err(answer) = installed {
             let faulted = self.shared.books().take_fault(self.slot);
@@ -574,7 +583,7 @@ impl Replica {
                 let why = "snapshot".to_owned();
                 self.shared.books().history(id).push(Event::StartRefused { why, faulted });
             }
-            return Err(Gone);
+            return Err(Gone::Broken);
         }
         self.core.raw.mut_store().installed(snapshot, &hard);
         self.applied = index;
@@ -600,20 +609,20 @@ impl Replica {
         if store.conf().voters.is_empty() || (self.applied < kept + every && !outdated) {
             return Ok(());
         }
-        let mut content = self.core.member.capture().map_err(|_| Gone)?;
+        let mut content = self.core.member.capture().map_err(|_| Gone::Broken)?;
         if self.shared.makes(ClusterMistake::SnapshotsWithoutKeys) {
             content.machine.sidecar = None;
         }
         let mut snapshot = Snapshot::default();
         snapshot.data = content.encode().into();
         let store = self.core.raw.store();
-        let term = raft::Storage::term(store, self.applied).map_err(|_| Gone)?;
+        let term = raft::Storage::term(store, self.applied).map_err(|_| Gone::Broken)?;
         let metadata = snapshot.mut_metadata();
         metadata.index = self.applied;
         metadata.term = term;
         *metadata.mut_conf_state() = store.conf().clone();
         let keep_from = (self.applied + 1).saturating_sub(keep);
-        self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(|_| Gone)?;
+        self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(|_| Gone::Broken)?;
         self.check()?;
         self.shared.books().hit(ClusterPlace::LogCompacted);
         Ok(())
@@ -630,7 +639,7 @@ struct Before {
 /// The first entry of a founding member is the foundation itself: a snapshot of nothing at index 1, so that whoever joins
 /// later has to catch up by a snapshot, which tells it who the members are.
 fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
-    let mut content = member.capture().map_err(|_| Gone)?;
+    let mut content = member.capture().map_err(|_| Gone::Broken)?;
     content.machine.registry.applied_index = applier::RaftIndex(1);
     let mut snapshot = Snapshot::default();
     snapshot.data = content.encode().into();
@@ -643,9 +652,9 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
         Store::found(transaction, &snapshot).map_err(|error| HostRefused(error.to_string()))
     };
     if !member.apply(1, None, &mut host).advances() {
-        return Err(Gone);
+        return Err(Gone::Broken);
     }
-    Store::open(member.shared()).map_err(|_| Gone)?.ok_or(Gone)
+    Store::open(member.shared()).map_err(|_| Gone::Broken)?.ok_or(Gone::Broken)
 }
 
 /// A subject without an index goes back to its newest local snapshot, and everything later is delivered again.
@@ -655,7 +664,7 @@ fn go_back(member: &mut dyn Member, store: &mut Store) -> Result<u64, Gone> {
         return Ok(0);
     }
     let content = MemberSnapshot::decode(&kept.data).expect("a member has encoded it");
-    member.install(&content, &mut |_| Ok(())).map_err(|_| Gone)?;
+    member.install(&content, &mut |_| Ok(())).map_err(|_| Gone::Broken)?;
     store.set_conf(kept.get_metadata().get_conf_state().clone());
     Ok(kept.get_metadata().index)
 }

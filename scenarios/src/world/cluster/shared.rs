@@ -312,6 +312,7 @@ impl Books {
     /// A node has taken a snapshot in: the keys that it should have now, and has not.
     pub(super) fn installed(&mut self, at: usize, index: u64, life: &dyn Life) {
         self.hit(ClusterPlace::SnapshotInstalled);
+        self.note_sidecar(at);
         let Some(state) = self.chronicle.states.get(index as usize) else { return };
         let held = life.keys();
         let missing = |(id, key): (&u32, &Key)| {
@@ -376,6 +377,9 @@ impl Books {
             states.push(Arc::new(next));
         }
         self.reached(slot, index);
+        if form.kind() == Kind::Bootstrap {
+            self.note_sidecar(slot);
+        }
     }
 
     /// A node has everything up to `index`.
@@ -400,6 +404,21 @@ impl Books {
     pub(super) fn up(&self) -> Vec<usize> {
         let up = |(at, slot): (usize, &Slot)| (slot.status == Status::Up).then_some(at);
         self.slots.iter().enumerate().filter_map(up).collect()
+    }
+
+    /// Whether most of those who vote know that they do. Until then others are still needed: who was removed, and who
+    /// has voted in the place of a new one.
+    pub(super) fn knows_its_members(&self) -> bool {
+        let Members { by, voters, .. } = &self.members;
+        let knows =
+            |slot: &&Slot| voters.contains(&slot.id) && slot.status == Status::Up && slot.applied >= *by;
+        2 * self.slots.iter().filter(knows).count() > voters.len()
+    }
+
+    /// The machine of the newest leader, while its process runs.
+    pub(super) fn leading(&self) -> Option<usize> {
+        let (id, _) = self.leader?;
+        self.slots.iter().position(|slot| slot.id == id && slot.status == Status::Up)
     }
 
     /// Ids of everyone who lives somewhere.
