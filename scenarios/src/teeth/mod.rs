@@ -95,6 +95,12 @@ pub enum ClusterMistake {
     VotesBeforeSync,
     /// A snapshot goes into the database first and into the sidecar after that.
     InstallsDatabaseFirst,
+    /// A leader says that a request is done when it proposes it.
+    AnswersEarly,
+    /// Nobody remembers which requests were applied.
+    ForgetsSessions,
+    /// A member that was restarted goes past the entry that it refuses.
+    GoesPastRefusals,
 }
 
 /// One line of the table.
@@ -202,6 +208,12 @@ pub static WRONG: &[Wrong] = &[
         "a vote is sent before it is durable"),
     wrong("install-starts-with-the-database", How::Cluster(ClusterMistake::InstallsDatabaseFirst), "start-succeeds",
         "a snapshot goes into the database first and into the sidecar after that"),
+    wrong("leader-answers-early", How::Cluster(ClusterMistake::AnswersEarly), "acknowledged-request-survives",
+        "a leader says that a request is done when it proposes it"),
+    wrong("sessions-are-forgotten", How::Cluster(ClusterMistake::ForgetsSessions), "refused-request-changes-nothing",
+        "nobody remembers which requests were applied, and a retried one is judged anew"),
+    wrong("member-goes-past-refusals", How::Cluster(ClusterMistake::GoesPastRefusals), "refusal-halts-everyone-alike",
+        "a member that was restarted goes past the entry that it refuses"),
 ];
 
 impl Wrong {

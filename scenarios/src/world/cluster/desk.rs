@@ -158,6 +158,9 @@ impl Replica {
 
     /// A request that was applied gets the answer of the first time; one from before it is of nobody's interest.
     fn answered_before(&self, request: &Request) -> bool {
+        if self.shared.makes(ClusterMistake::ForgetsSessions) {
+            return false;
+        }
         let Asked { client, number } = request.asked;
         let Some((newest, index)) = self.desk.sessions.get(&client).copied() else { return false };
         if newest == number {
@@ -345,6 +348,9 @@ impl Replica {
         let Ok(term) = self.desk.leadership.leading() else { return };
         let index = self.core.raw.raft.raft_log.last_index();
         self.desk.waiting.insert(index, (request.asked, request.from));
+        if self.shared.makes(ClusterMistake::AnswersEarly) {
+            self.tell(request, Told::Done(Some(index)));
+        }
         if !matches!(request.wish, Wish::Put { .. }) {
             self.desk.leadership.took(RaftIndex(index));
             let mut books = self.shared.books();
