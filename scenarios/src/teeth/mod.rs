@@ -97,7 +97,7 @@ pub enum ClusterMistake {
     InstallsDatabaseFirst,
     /// A leader says that a request is done when it proposes it.
     AnswersEarly,
-    /// Nobody remembers which requests were applied.
+    /// Nobody remembers which requests were applied, and what is there already is refused.
     ForgetsSessions,
     /// A member that was restarted goes past the entry that it refuses.
     GoesPastRefusals,
@@ -211,7 +211,7 @@ pub static WRONG: &[Wrong] = &[
     wrong("leader-answers-early", How::Cluster(ClusterMistake::AnswersEarly), "acknowledged-request-survives",
         "a leader says that a request is done when it proposes it"),
     wrong("sessions-are-forgotten", How::Cluster(ClusterMistake::ForgetsSessions), "refused-request-changes-nothing",
-        "nobody remembers which requests were applied, and a retried one is judged anew"),
+        "nobody remembers which requests were applied, and what is there already is refused"),
     wrong("member-goes-past-refusals", How::Cluster(ClusterMistake::GoesPastRefusals), "refusal-halts-everyone-alike",
         "a member that was restarted goes past the entry that it refuses"),
 ];

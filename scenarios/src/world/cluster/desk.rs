@@ -220,6 +220,9 @@ impl Replica {
                     }
                 }
                 Admitted::Propose => self.propose(&request),
+                Admitted::Duplicate(_) if self.shared.makes(ClusterMistake::ForgetsSessions) => {
+                    self.refuse(&request, Refusal::Verdict(Reason::KeyIdInUse));
+                }
                 Admitted::Duplicate(by) => {
                     self.shared.books().hit(ClusterPlace::DuplicateAnswered);
                     self.tell(&request, Told::Done(by));
