@@ -35,6 +35,7 @@ use crate::workload::Mix;
 
 const MADSIM: Site = Site::new("cluster.madsim");
 const ELECTIONS: Site = Site::new("cluster.elections");
+const QUIET: Site = Site::new("cluster.quiet-commits");
 const MEMBERS: Site = Site::new("cluster.members");
 const CLIENTS: Site = Site::new("cluster.clients");
 const COMPACTION: Site = Site::new("cluster.compaction");
@@ -88,9 +89,11 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     let net = Net::start(trace.clone());
     let draw = |site, bound| choices.with(|choices| choices.draw(site, bound));
     let elections = draw(ELECTIONS, 1 << 32);
-    let compaction = (2 + draw(COMPACTION, 6), draw(COMPACTION, 4));
+    let quiet = draw(QUIET, 4) > 0;
+    let compaction = (3 + draw(COMPACTION, 8), draw(COMPACTION, 4));
     let members = if draw(MEMBERS, 4) == 3 { 5 } else { 3 };
-    let shared = Arc::new(Shared::new(*setup, trace.clone(), choices, net, (elections, compaction), probes));
+    let shared =
+        Arc::new(Shared::new(*setup, trace.clone(), choices, net, (elections, quiet, compaction), probes));
     let storm = draw_storm(&shared);
     found(&shared, members);
     let mut machines = Machines::new(&shared, members + 1, storm);
@@ -233,7 +236,7 @@ async fn look_at_all(machines: &mut Machines) {
     for slot in &mut machines.shared.books().slots {
         slot.look = slot.status == Status::Up;
     }
-    for _ in 0..20 {
+    for _ in 0..6 {
         machines.step().await;
     }
 }

@@ -29,7 +29,7 @@ const INVALID: Site = Site::new("nemesis.invalid");
 const KEYRING: Site = Site::new("nemesis.keyring");
 
 /// Simulated milliseconds between two looks at the machines.
-const STEP_MS: u64 = 20;
+const STEP_MS: u64 = 50;
 /// Mutating calls within which an armed crash strikes: a start makes some 25, an entry some 20, an install some 30.
 const CRASH_WINDOW: u64 = 48;
 

@@ -3,9 +3,9 @@
 //! ```text
 //! for each Ready:  send what may go at once
 //!                  install a snapshot            one transaction, log reset included
-//!                  append entries, hard state    one transaction, durable
+//!                  append entries, hard state    one transaction, durable, and that of the first entry applied where
+//!                  apply committed entries       there is one; then one each, with the commit index in it
 //!                  send what had to wait for it
-//!                  apply committed entries       one transaction each, with the commit index in it
 //! ```
 //!
 //! Everything in here happens at one instant of simulated time; only what waits for a sync is sent later, where the
@@ -23,7 +23,7 @@ use redb::WriteTransaction;
 use super::desk::Desk;
 use super::message::{Message, context_of, put_of};
 use super::shared::{Books, Ended, Keyring, Members, Shared, replays_from_snapshot};
-use super::store::Store;
+use super::store::{Append, Store};
 use crate::chronicle::{ClusterEvent, Logged};
 use crate::form::Form;
 use crate::history::{Delivery, Event, Moment, SideEffects};
@@ -222,6 +222,7 @@ impl Replica {
             max_size_per_msg: 1 << 20,
             check_quorum: true,
             pre_vote: true,
+            skip_bcast_commit: shared.quiet_commits,
             ..raft::Config::default()
         };
         let raw = RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!()));
@@ -348,24 +349,22 @@ impl Replica {
             }
             let hard = ready.hs().cloned();
             // The commit index alone is written with the entry that it allows to apply.
-            if !ready.entries().is_empty() || (hard.is_some() && ready.must_sync()) {
-                let sync = !(early && ready.entries().is_empty());
-                let store = self.core.raw.mut_store();
-                store.persist(&ready.take_entries(), hard.as_ref(), sync).map_err(|_| Gone::Broken)?;
-            }
-            self.check()?;
-            self.outbox.extend(ready.take_persisted_messages());
+            let append = match !ready.entries().is_empty() || ready.must_sync() {
+                true => Append { entries: ready.take_entries(), hard },
+                false => Append::default(),
+            };
             for state in ready.take_read_states() {
                 self.desk.confirmed(&state.request_ctx, state.index);
             }
             let committed = ready.take_committed_entries();
-            self.apply(committed)?;
+            self.persist_and_apply(append, committed)?;
+            self.outbox.extend(ready.take_persisted_messages());
             let mut light = self.core.raw.advance_append(ready);
             if let Some(commit) = light.commit_index() {
                 self.hard.commit = commit;
             }
             self.outbox.extend(light.take_messages());
-            self.apply(light.take_committed_entries())?;
+            self.persist_and_apply(Append::default(), light.take_committed_entries())?;
             let applied = self.applied;
             self.core.raw.advance_apply_to(applied);
             self.compact()?;
@@ -400,19 +399,32 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Gone> {
-        for entry in entries {
-            if self.halted || entry.index <= self.applied {
-                continue;
-            }
-            self.apply_one(&entry)?;
+    /// Makes durable what Raft appends, and applies what is committed. What is committed was made durable before, so the
+    /// first entry that is applied can take the append along in its transaction.
+    fn persist_and_apply(&mut self, append: Append, committed: Vec<Entry>) -> Result<(), Gone> {
+        let mut append = append;
+        let due = committed.into_iter().filter(|entry| entry.index > self.applied).collect::<Vec<_>>();
+        // Only a wrong subject does not sync its vote; it does not get to hide it in another transaction either.
+        let sync = !self.shared.makes(ClusterMistake::VotesBeforeSync) || !append.entries.is_empty();
+        if due.is_empty() || self.halted || !sync {
+            let append = std::mem::take(&mut append);
+            self.core.raw.mut_store().persist(append, sync).map_err(|_| Gone::Broken)?;
+            self.check()?;
         }
-        Ok(())
+        for entry in due {
+            if self.halted {
+                break;
+            }
+            append = self.apply_one(&entry, append)?;
+        }
+        self.core.raw.mut_store().persist(append, true).map_err(|_| Gone::Broken)?;
+        self.check()
     }
 
     /// Applies one entry: the state machine's effect, the host's data, the session, the commit index and the membership
     /// in one transaction.
-    fn apply_one(&mut self, entry: &Entry) -> Result<(), Gone> {
+    /// Gives the append back where the entry was refused, so that nothing was committed.
+    fn apply_one(&mut self, entry: &Entry, append: Append) -> Result<Append, Gone> {
         let index = entry.index;
         let (asked, smuggled) = context_of(&entry.context);
         let membership = entry.get_entry_type() == EntryType::EntryConfChange;
@@ -425,8 +437,10 @@ impl Replica {
         let before = self.before(expected, &form);
         self.hard.commit = self.hard.commit.max(index);
         let hard = self.hard.clone();
+        let Core { raw, member } = &mut *self.core;
         let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
             let refused = |error: redb::Error| HostRefused(error.to_string());
+            raw.store().write_append(transaction, &append).map_err(refused)?;
             if let Some((key, value)) = put {
                 write_data(transaction, key, value)?;
             }
@@ -438,18 +452,20 @@ impl Replica {
         let passes = self.shared.makes(ClusterMistake::GoesPastRefusals)
             && self.shared.books().slots[self.slot].refusal.as_ref().is_some_and(|(at, _)| *at == index);
         let payload = payload.filter(|_| !passes);
-        let answer = self.core.member.apply(index, payload, &mut host);
+        let answer = member.apply(index, payload, &mut host);
         self.check()?;
         self.record(index, &form, (expected, before), &answer);
         match answer {
             Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone::Broken),
             Delivered::Decided(Verdict::Rejected(_)) => {
                 self.halted = true;
-                return Ok(());
+                return Ok(append);
             }
             Delivered::Decided(_) | Delivered::Skipped => {}
         }
-        self.core.raw.mut_store().progressed(&hard, conf.as_ref());
+        let store = self.core.raw.mut_store();
+        store.appended(append);
+        store.progressed(&hard, conf.as_ref());
         self.applied = index;
         let mut books = self.shared.books();
         books.went_past(self.slot, index, &form, expected);
@@ -467,7 +483,7 @@ impl Replica {
             self.shared.books().hit(ClusterPlace::RemovedMemberStops);
             return Err(Gone::Removed);
         }
-        Ok(())
+        Ok(Append::default())
     }
 
     fn form_of(&self, put: Option<(u64, u64)>, payload: Option<&[u8]>) -> Form {

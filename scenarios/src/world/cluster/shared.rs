@@ -32,6 +32,9 @@ pub(super) struct Shared {
     pub(super) net: Net<Message>,
     /// Seed of the election timeouts, which raft-rs would draw from the operating system.
     pub(super) election_seed: u64,
+    /// Whether followers hear of a commit with the next entry or heartbeat only, so that they lag behind in what they
+    /// have applied.
+    pub(super) quiet_commits: bool,
     /// Entries after which a member keeps a snapshot and shortens its log, and how many it leaves before it.
     pub(super) compaction: (u64, u64),
     books: Mutex<Books>,
@@ -170,7 +173,7 @@ impl Shared {
         trace: Trace,
         choices: SharedChoices,
         net: Net<Message>,
-        (election_seed, compaction): (u64, (u64, u64)),
+        (election_seed, quiet_commits, compaction): (u64, bool, (u64, u64)),
         probes: Probes,
     ) -> Shared {
         let books = Books {
@@ -196,7 +199,16 @@ impl Shared {
             closing: false,
             hopeless: false,
         };
-        Shared { setup, trace, choices, net, election_seed, compaction, books: Mutex::new(books) }
+        Shared {
+            setup,
+            trace,
+            choices,
+            net,
+            election_seed,
+            quiet_commits,
+            compaction,
+            books: Mutex::new(books),
+        }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {

@@ -69,6 +69,22 @@ impl fmt::Debug for Store {
     }
 }
 
+/// What Raft wants to have on the disk before it goes on: new entries, a new hard state, or both.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Append {
+    /// The entries, without a gap.
+    pub(crate) entries: Vec<Entry>,
+    /// The hard state.
+    pub(crate) hard: Option<HardState>,
+}
+
+impl Append {
+    /// Whether it is neither.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.hard.is_none()
+    }
+}
+
 /// Coming to be, and what a host asks.
 impl Store {
     /// Loads what the database has. `Ok(None)` where it has nothing: no founding, no snapshot, and no term or vote of
@@ -183,42 +199,54 @@ impl Store {
     ///
     /// # Panics
     /// Where the entries would leave a gap or replace what is truncated.
-    pub(crate) fn persist(
-        &mut self,
-        entries: &[Entry],
-        hard: Option<&HardState>,
-        sync: bool,
-    ) -> Result<(), StoreError> {
-        if entries.is_empty() && hard.is_none() {
+    pub(crate) fn persist(&mut self, append: Append, sync: bool) -> Result<(), StoreError> {
+        if append.is_empty() {
             return Ok(());
         }
-        if let Some(first) = entries.first() {
+        self.write(sync, |transaction| self.write_append(transaction, &append))?;
+        self.appended(append);
+        Ok(())
+    }
+
+    /// The same inside of a transaction of the host's. The cache learns of it in [`Store::appended`], after the commit.
+    ///
+    /// # Errors
+    /// What the database says.
+    ///
+    /// # Panics
+    /// As [`Store::persist`].
+    pub(crate) fn write_append(
+        &self,
+        transaction: &WriteTransaction,
+        append: &Append,
+    ) -> Result<(), redb::Error> {
+        let Append { entries, hard } = append;
+        if let (Some(first), Some(new)) = (entries.first(), entries.last()) {
             let (from, to) = (self.truncated.index + 1, self.last() + 1);
             assert!((from..=to).contains(&first.index), "entry {} joins {from}..={to}", first.index);
-        }
-        self.write(sync, |transaction| {
-            if let Some(new) = entries.last() {
-                let mut log = transaction.open_table(LOG)?;
-                for entry in entries {
-                    put(&mut log, entry.index, entry)?;
-                }
-                for index in new.index + 1..=self.last() {
-                    log.remove(index)?;
-                }
+            let mut log = transaction.open_table(LOG)?;
+            for entry in entries {
+                put(&mut log, entry.index, entry)?;
             }
-            if let Some(hard) = hard {
-                put(&mut transaction.open_table(STATE)?, HARD, hard)?;
+            for index in new.index + 1..=self.last() {
+                log.remove(index)?;
             }
-            Ok(())
-        })?;
-        if let Some(first) = entries.first() {
-            self.log.truncate(self.place(first.index));
-            self.log.extend(entries.iter().cloned());
         }
         if let Some(hard) = hard {
-            self.hard = hard.clone();
+            put(&mut transaction.open_table(STATE)?, HARD, hard)?;
         }
         Ok(())
+    }
+
+    /// What [`Store::write_append`] wrote is committed.
+    pub(crate) fn appended(&mut self, append: Append) {
+        if let Some(first) = append.entries.first() {
+            self.log.truncate(self.place(first.index));
+            self.log.extend(append.entries);
+        }
+        if let Some(hard) = append.hard {
+            self.hard = hard;
+        }
     }
 
     /// Keeps `snapshot`, at an applied index, and drops the log before `keep_from`, in one durable transaction.

@@ -18,6 +18,11 @@ use model::Model;
 
 const PATH: &str = "/db";
 
+/// What Raft wants on the disk.
+fn append(entries: &[Entry], hard: Option<&HardState>) -> Append {
+    Append { entries: entries.to_vec(), hard: hard.cloned() }
+}
+
 fn entry(index: u64, term: u64, data: &[u8]) -> Entry {
     Entry { index, term, data: data.to_vec().into(), ..Entry::default() }
 }
@@ -113,13 +118,13 @@ fn take(step: &Step, store: &mut Store, model: &mut Model) -> Result<(), StoreEr
             let entries: Vec<Entry> =
                 (first..first + count).map(|index| entry(index, term, &vec![7; data])).collect();
             let new = vote.map(|vote| hard(term, vote, model.hard.commit));
-            store.persist(&entries, new.as_ref(), true)?;
+            store.persist(append(&entries, new.as_ref()), true)?;
             model.append(&entries);
             model.hard = new.unwrap_or_else(|| model.hard.clone());
         }
         Step::Hard { newer, vote } => {
             let new = hard(model.hard.term + newer, vote, model.hard.commit);
-            store.persist(&[], Some(&new), true)?;
+            store.persist(append(&[], Some(&new)), true)?;
             model.hard = new;
         }
         Step::Progress { by, stale, conf } => {
@@ -186,7 +191,9 @@ proptest! {
 fn a_blank_node_remembers_its_vote() {
     let database = database_in_memory();
     let vote = hard(5, 2, 0);
-    Store::blank(Arc::clone(&database)).persist(&[], Some(&vote), true).expect("memory does not fail");
+    Store::blank(Arc::clone(&database))
+        .persist(append(&[], Some(&vote)), true)
+        .expect("memory does not fail");
     let store = opened(database);
     assert_eq!((store.hard(), store.snapshot_index()), (&vote, 0));
     assert!(!store.initial_state().expect("it is in memory").initialized());
@@ -220,7 +227,7 @@ fn what_no_store_wrote_is_refused() {
     for (number, sabotage) in sabotages.into_iter().enumerate() {
         let database = database_in_memory();
         let entries: Vec<Entry> = (2..5).map(|index| entry(index, 1, b"")).collect();
-        founded(Arc::clone(&database)).persist(&entries, None, true).expect("memory does not fail");
+        founded(Arc::clone(&database)).persist(append(&entries, None), true).expect("memory does not fail");
         assert_eq!(opened(Arc::clone(&database)).last(), 4);
         host(&database, sabotage).expect("memory does not fail");
         assert!(Store::open(database).is_err(), "sabotage {number}");
@@ -263,7 +270,7 @@ fn prepared(profile: Profile) -> Disk {
     let registry = registry::open(&files, PATH).expect("nothing is armed");
     let mut store = founded(Arc::clone(registry.database()));
     let entries: Vec<Entry> = (2..9).map(|index| entry(index, 1, &[1; 200])).collect();
-    store.persist(&entries, Some(&hard(1, 1, 5)), true).expect("nothing is armed");
+    store.persist(append(&entries, Some(&hard(1, 1, 5))), true).expect("nothing is armed");
     drop((store, registry));
     disk.process_crash();
     disk
@@ -275,8 +282,9 @@ type Act = fn(&mut Store) -> Result<(), StoreError>;
 fn dies_everywhere(act: Act) {
     for profile in Profile::ALL {
         let base = prepared(profile);
-        let vote =
-            |store: &mut Store| store.persist(&[], Some(&hard(3, 2, 5)), true).expect("nothing is armed");
+        let vote = |store: &mut Store| {
+            store.persist(append(&[], Some(&hard(3, 2, 5))), true).expect("nothing is armed")
+        };
         let (mut old, mut new) = (None, None);
         let mut seen = [0, 0];
         for call in 0.. {
@@ -321,7 +329,7 @@ fn dies_everywhere(act: Act) {
 fn an_append_is_there_whole_or_not_at_all() {
     dies_everywhere(|store| {
         let entries: Vec<Entry> = (6..8).map(|index| entry(index, 3, &[2; 3000])).collect();
-        store.persist(&entries, Some(&hard(4, 3, 6)), true)
+        store.persist(append(&entries, Some(&hard(4, 3, 6))), true)
     });
 }
 
@@ -348,7 +356,7 @@ fn what_is_not_synced_can_be_lost() {
     let disk = prepared(Profile::Posix);
     let mut store = mounted(&disk);
     let before = Content::of(&store);
-    store.persist(&[], Some(&hard(2, 2, 5)), false).expect("nothing is armed");
+    store.persist(append(&[], Some(&hard(2, 2, 5))), false).expect("nothing is armed");
     disk.kill();
     drop(store);
     disk.power_loss(&mut Choices::seeded(1));

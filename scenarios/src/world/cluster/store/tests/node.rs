@@ -3,6 +3,7 @@
 use raft::eraftpb::{ConfChange, ConfChangeType, EntryType, Message, MessageType};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 
+use super::append;
 use super::*;
 
 const ELECTION_TICKS: usize = 10;
@@ -52,7 +53,7 @@ impl Node {
                 let hard = ready.hs().unwrap_or(store.hard()).clone();
                 install(store, ready.snapshot(), &hard).expect("memory does not fail");
             }
-            store.persist(ready.entries(), ready.hs(), true).expect("memory does not fail");
+            store.persist(append(ready.entries(), ready.hs()), true).expect("memory does not fail");
             self.out.extend(ready.take_persisted_messages());
             self.apply(ready.take_committed_entries());
             let mut light = self.raw.advance(ready);
