@@ -55,6 +55,9 @@ pub enum RunError {
     Thread(String),
 }
 
+/// Name of the thread of a run.
+pub(crate) const THREAD: &str = "run";
+
 /// Runs once, on a fresh thread, so that nothing thread-local carries over from one run to the next.
 ///
 /// # Errors
@@ -62,7 +65,7 @@ pub enum RunError {
 pub fn run(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, RunError> {
     thread::scope(|scope| {
         let body = move || run_here(setup, source, keep_lines);
-        let handle = thread::Builder::new().name("run".to_owned()).spawn_scoped(scope, body);
+        let handle = thread::Builder::new().name(THREAD.to_owned()).spawn_scoped(scope, body);
         let handle = handle.map_err(|error| RunError::Thread(error.to_string()))?;
         handle.join().expect("panics of the run are caught inside it")
     })

@@ -333,6 +333,16 @@ impl FromStr for TimeLimit {
     }
 }
 
+/// A panic of a run is a finding, and is reported as one. What the hook would print comes in between.
+fn silence_runs() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() != Some(crate::run::THREAD) {
+            others(panic);
+        }
+    }));
+}
+
 /// Parses the command line, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -341,6 +351,7 @@ pub fn main() -> ExitCode {
     if let Ok(filter) = EnvFilter::try_from_default_env() {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
     }
+    silence_runs();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = match &cli.command {
         Command::Sweep(args) => sweep::main(args, &mut out),

@@ -170,6 +170,7 @@ async fn settle(machines: &mut Machines) {
     {
         let mut books = shared.books();
         books.closing = true;
+        books.storming = false;
         for slot in &mut books.slots {
             slot.disk.disarm();
             slot.sync_ms = 0;

@@ -32,6 +32,8 @@ const KEYRING: Site = Site::new("nemesis.keyring");
 const STEP_MS: u64 = 50;
 /// Mutating calls within which an armed crash strikes: a start makes some 25, an entry some 20, an install some 30.
 const CRASH_WINDOW: u64 = 48;
+/// Calls about names are few, and what a crash leaves depends on them most: one crash in four is aimed at one.
+const NAME_WINDOW: u64 = 16;
 
 /// How much goes wrong, drawn once a seed.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,7 @@ impl Machines {
     /// The faults, until the clients are done or the storm is over.
     pub(super) async fn rage(&mut self) {
         self.shared.net.set_weather(self.storm.net);
+        self.shared.books().storming = self.storm.action != Ratio::NEVER;
         let mut next = now_ms() + 400;
         while now_ms() < self.storm.until_ms && self.shared.books().clients > 0 {
             self.step().await;
@@ -236,9 +239,12 @@ impl Machines {
     }
 
     fn arm_crash(&self, at: usize) {
-        let nth = self.shared.draw(|choices| choices.draw(AT, CRASH_WINDOW));
+        let nth = self.shared.draw(|choices| choices.draw(AT, CRASH_WINDOW + NAME_WINDOW));
         let disk = self.shared.books().slots[at].disk.clone();
-        disk.arm(Fault::DieAtMutation(disk.mutations() + nth));
+        disk.arm(match nth.checked_sub(CRASH_WINDOW) {
+            None => Fault::DieAtMutation(disk.mutations() + nth),
+            Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
+        });
     }
 
     fn arm_error(&self, at: usize) {
@@ -294,7 +300,7 @@ impl Machines {
         let slot = &mut books.slots[at];
         let disk = slot.disk.clone();
         // With an entry in flight the sidecar may be ahead of what the database proves, and nobody could tell.
-        let settled = slot.in_flight.is_none() && slot.installing.is_none();
+        let settled = slot.in_flight.is_none() && slot.installing.is_empty();
         let now = disk.peek(SIDECAR).filter(|_| settled);
         match (how, &slot.old_sidecar) {
             (1 | 2, Some(old)) if now.is_some() && now.as_ref() != Some(old) => {

@@ -19,6 +19,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, HardState, MessageType, Snapshot};
 use raft::{RawNode, SnapshotStatus, StateRole};
 use redb::WriteTransaction;
+use sim::{Choices, Disk, Fault, Ratio, Site};
 
 use super::desk::Desk;
 use super::message::{Message, context_of, put_of};
@@ -41,6 +42,11 @@ const ELECTION_TICKS: usize = 10;
 const HEARTBEAT_TICKS: usize = 3;
 /// Ticks after which a snapshot that was sent is given up, so that the leader tries again.
 const SNAPSHOT_TICKS: u64 = 8;
+const INSTALL_CRASH: Site = Site::new("install.crash");
+const INSTALL_CRASH_AT: Site = Site::new("install.crash-at");
+/// Mutating calls of an install, and those of them that are about names.
+const INSTALL_CALLS: u64 = 24;
+const INSTALL_NAME_CALLS: u64 = 4;
 /// Entries are applied this often before the next look at the node.
 const LOOK_EVERY: u64 = 4;
 
@@ -584,7 +590,14 @@ impl Replica {
         let content = MemberSnapshot::decode(&snapshot.data).expect("a member has encoded it");
         let id = self.id;
         self.shared.note("install", [id, index, 0], || format!("{id:x}: snapshot at {index}"));
-        self.shared.books().slots[self.slot].installing = Some(index);
+        let disk = {
+            let mut books = self.shared.books();
+            books.slots[self.slot].installing.push(index);
+            books.storming.then(|| books.slots[self.slot].disk.clone())
+        };
+        if let Some(disk) = disk {
+            self.shared.draw(|choices| arm_install_crash(choices, &disk));
+        }
         self.hard.commit = self.hard.commit.max(index);
         let hard = self.hard.clone();
         let mut host = |transaction: &WriteTransaction| {
@@ -646,6 +659,19 @@ impl Replica {
         self.shared.books().hit(ClusterPlace::LogCompacted);
         Ok(())
     }
+}
+
+/// Installs are few, and each of their calls is a place to die at. One in six gets a crash of its own; some of those
+/// strike after the last call, in whatever comes next.
+fn arm_install_crash(choices: &mut Choices, disk: &Disk) {
+    if !choices.chance(INSTALL_CRASH, Ratio::new(1, 6)) {
+        return;
+    }
+    let nth = choices.draw(INSTALL_CRASH_AT, INSTALL_CALLS + INSTALL_NAME_CALLS);
+    disk.arm(match nth.checked_sub(INSTALL_CALLS) {
+        None => Fault::DieAtMutation(disk.mutations() + nth),
+        Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
+    });
 }
 
 /// A node before it is delivered an entry that it has to refuse.

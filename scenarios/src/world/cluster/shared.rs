@@ -13,7 +13,7 @@ use super::message::Message;
 use crate::chronicle::{Chronicle, ClusterEvent, Logged};
 use crate::form::{Form, KeyNumber, Kind};
 use crate::history::{Event, Moment, Observation, SidecarSeen};
-use crate::model::{Key, State, Verdict};
+use crate::model::{Key, Verdict};
 use crate::probes::{ClusterPlace, cluster_place};
 use crate::seam::{Outage, SimKek};
 use crate::subject::{Life, SIDECAR, Subject};
@@ -70,6 +70,8 @@ pub(super) struct Books {
     pub(super) orders: Vec<Order>,
     /// Whether the operator is in the middle of something.
     pub(super) operating: bool,
+    /// Whether the faults are on.
+    pub(super) storming: bool,
     /// Whether nothing new is begun any more.
     pub(super) closing: bool,
     /// Whether nobody will be answered any more.
@@ -149,8 +151,8 @@ pub(super) struct Slot {
     pub(super) floor: u64,
     /// Entry whose outcome is unknown.
     pub(super) in_flight: Option<u64>,
-    /// Snapshot whose outcome is unknown, until the node has got that far in whatever way.
-    pub(super) installing: Option<u64>,
+    /// Snapshots whose outcome is unknown, until the node has got that far in whatever way.
+    pub(super) installing: Vec<u64>,
     /// Whether its sidecar was taken away, or replaced by an older one.
     pub(super) robbed: bool,
     /// An older sidecar, to replace a newer one with.
@@ -196,6 +198,7 @@ impl Shared {
             lost: Vec::new(),
             orders: Vec::new(),
             operating: false,
+            storming: false,
             closing: false,
             hopeless: false,
         };
@@ -272,7 +275,7 @@ impl Slot {
             floor: 0,
             // The foundation is the first thing that a founder does.
             in_flight: founder.then_some(1),
-            installing: None,
+            installing: Vec::new(),
             robbed: false,
             old_sidecar: None,
             faulted: false,
@@ -403,9 +406,7 @@ impl Books {
         if slot.in_flight.is_some_and(|in_flight| in_flight <= index) {
             slot.in_flight = None;
         }
-        if slot.installing.is_some_and(|installing| installing <= index) {
-            slot.installing = None;
-        }
+        slot.installing.retain(|installing| *installing > index);
         let node = slot.id;
         if refused.is_some_and(|refused| refused <= index) {
             self.push(ClusterEvent::PastRefusal { node, index });
@@ -525,12 +526,9 @@ impl Books {
         let state = |index: u64| states.get(index as usize).cloned();
         let Some(acknowledged) = state(index) else { return };
         let floor = if moment == Moment::Started { slot.floor } else { index };
-        let possible = |more: &[Option<u64>]| -> Option<Vec<Arc<State>>> {
-            let all = std::iter::once(floor).chain(more.iter().copied().flatten());
-            all.map(state).collect()
-        };
-        let Some(sidecar_expected) = possible(&[slot.in_flight, slot.installing]) else { return };
-        let Some(database_expected) = possible(&[slot.in_flight, slot.installing]) else { return };
+        let unknown = slot.in_flight.iter().chain(&slot.installing);
+        let possible: Option<Vec<_>> = std::iter::once(&floor).chain(unknown).map(|index| state(*index)).collect();
+        let Some(expected) = possible else { return };
         let Look { sidecar, memory, rows, data, applied, .. } = look;
         let observation = Observation {
             moment,
@@ -540,8 +538,8 @@ impl Books {
             data,
             applied,
             acknowledged,
-            sidecar_expected,
-            database_expected,
+            sidecar_expected: expected.clone(),
+            database_expected: expected,
             rolled_back: false,
         };
         self.history(id).push(Event::Observed(Box::new(observation)));
