@@ -349,11 +349,12 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
         self.capability()
     }
 
-    fn capture(&self) -> Result<MemberSnapshot, String> {
+    fn capture(&self) -> Result<Option<MemberSnapshot>, String> {
         let registry = self.registry.snapshot().map_err(|error| error.to_string())?;
         let redb = self.registry.redb();
         let machine = Snapshot { registry, sidecar: None };
-        Ok(MemberSnapshot { machine, data: read_data(redb)?, sessions: read_sessions(redb.database())? })
+        let (data, sessions) = (read_data(redb)?, read_sessions(redb.database())?);
+        Ok(Some(MemberSnapshot { machine, data, sessions }))
     }
 
     fn install(&mut self, snapshot: &MemberSnapshot, host: Host<'_>) -> Result<(), Delivered> {

@@ -157,10 +157,15 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         self.0.promise(leader).map_err(|error| error.to_string())
     }
 
-    fn capture(&self) -> Result<MemberSnapshot, String> {
-        let machine = self.0.snapshot().map_err(|error| error.to_string())?;
+    fn capture(&self) -> Result<Option<MemberSnapshot>, String> {
+        let machine = match self.0.snapshot() {
+            Ok(machine) => machine,
+            Err(ApplyError::SidecarAhead { .. }) => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
         let redb = self.0.registry().redb();
-        Ok(MemberSnapshot { machine, data: read_data(redb)?, sessions: read_sessions(redb.database())? })
+        let (data, sessions) = (read_data(redb)?, read_sessions(redb.database())?);
+        Ok(Some(MemberSnapshot { machine, data, sessions }))
     }
 
     fn install(&mut self, snapshot: &MemberSnapshot, host: Host<'_>) -> Result<(), Delivered> {

@@ -52,11 +52,12 @@ pub trait Member: Life {
     /// Where the answer could not be made durable, or the KEK could not be asked.
     fn promise(&mut self, leader: KekCheck) -> Result<Capability, String>;
 
-    /// Everything that a snapshot carries.
+    /// Everything that a snapshot carries; `None` while the sidecar is ahead of the database, as a crash inside of an
+    /// install leaves it. That is no reason to end: delivery goes on and catches up with it.
     ///
     /// # Errors
     /// Where it could not be read.
-    fn capture(&self) -> Result<MemberSnapshot, String>;
+    fn capture(&self) -> Result<Option<MemberSnapshot>, String>;
 
     /// Takes the place of what it has by what another member has captured.
     ///

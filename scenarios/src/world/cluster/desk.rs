@@ -13,7 +13,7 @@ use raft::eraftpb::{ConfChange, ConfChangeType};
 use sim::Address;
 
 use super::message::{Answer, Change, Message, Request, Wish, context_bytes, put_bytes};
-use super::replica::{Gone, Replica};
+use super::replica::{Gone, Replica, broken};
 use super::shared::Keyring;
 use crate::chronicle::{Asked, Refusal, Told};
 use crate::form::Form;
@@ -258,12 +258,12 @@ impl Replica {
         if !self.shared.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
             return Ok(true);
         }
-        let own = self.core.member.capability().map_err(|_| Gone::Broken)?;
+        let own = self.core.member.capability().map_err(broken("capability"))?;
         let (Ok(term), Some(kek)) = (self.desk.leadership.leading(), own.keyring) else {
             self.not_yet(request);
             return Ok(false);
         };
-        self.core.member.promise(kek).map_err(|_| Gone::Broken)?;
+        self.core.member.promise(kek).map_err(broken("promise"))?;
         self.desk.leadership.answered(term, self.id, own);
         match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
             Ok(()) => Ok(true),

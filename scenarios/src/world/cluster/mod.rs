@@ -1,10 +1,13 @@
 //! The world `cluster`: three or five members with a disk each, real Raft between them, clients that ask for keys, and
 //! faults of disk and network in one run.
 //!
-//! - [`replica`] is one life of a member, [`desk`] its side of the requests, [`store`] its log, [`node`] its process.
+//! - [`replica`] is one life of a member: how it [`start`]s, what it [`apply`]s, its [`desk`] for requests, its log in a
+//!   [`store`]. [`node`] is its process.
 //! - [`client`] is who asks, [`message`] what is said, [`nemesis`] what goes wrong, [`budget`] how much of it may.
-//! - [`shared`] is what all of them share. What was recorded is a [`crate::chronicle`].
+//! - [`shared`] is what all of them share, [`books`] what is taken down. What comes of it is a [`crate::chronicle`].
 
+mod apply;
+mod books;
 mod budget;
 mod client;
 mod desk;
@@ -13,6 +16,7 @@ mod nemesis;
 mod node;
 mod replica;
 mod shared;
+mod start;
 mod store;
 
 use std::sync::Arc;

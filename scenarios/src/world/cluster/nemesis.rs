@@ -159,7 +159,7 @@ impl Machines {
     /// A process has ended by itself.
     fn after(&mut self, at: usize, how: Ended) {
         match how {
-            Ended::Disk => {
+            Ended::Died => {
                 if self.shared.books().slots[at].disk.died_at().is_some() {
                     self.shared.books().hit(ClusterPlace::CrashAtDiskCall);
                 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use madsim::time::{Instant, sleep};
 use sim::Address;
 
-use super::replica::{Gone, Replica, start};
+use super::replica::Replica;
 use super::shared::{Ended, Shared, Status};
+use super::start::{how_it_ended, start};
 use crate::history::Moment;
 
 /// What runs on a machine, from its start on. It never returns: to madsim that would be an end without a kill.
@@ -30,7 +31,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
     let mut next_tick = Instant::now() + tick;
     loop {
         if let Err(gone) = replica.work() {
-            return Some(gone.into());
+            return Some(how_it_ended(shared, at, gone));
         }
         let wait = replica.sync_ms();
         if wait > 0 {
@@ -44,7 +45,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
         let mut next = heard;
         while let Some(message) = next {
             if let Err(gone) = replica.hear(message) {
-                return Some(gone.into());
+                return Some(how_it_ended(shared, at, gone));
             }
             next = inbox.try_recv();
         }
@@ -54,15 +55,6 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
                 replica.stop();
                 return Some(Ended::Stopped);
             }
-        }
-    }
-}
-
-impl From<Gone> for Ended {
-    fn from(gone: Gone) -> Ended {
-        match gone {
-            Gone::Broken => Ended::Disk,
-            Gone::Removed => Ended::Stopped,
         }
     }
 }

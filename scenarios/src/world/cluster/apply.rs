@@ -1,0 +1,328 @@
+//! What a member does with what Raft hands it: entries are applied, snapshots installed, logs shortened.
+
+use applier::registry::HostRefused;
+use protobuf::Message as _;
+use raft::StateRole;
+use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, Snapshot};
+use redb::WriteTransaction;
+use sim::{Choices, Disk, Fault, Ratio, Site};
+
+use super::message::{context_of, put_of};
+use super::replica::{Core, Gone, Replica, broken};
+use super::shared::{Keyring, Members};
+use super::store::{Append, Store};
+use crate::chronicle::{Asked, ClusterEvent, Logged};
+use crate::form::{Form, Kind};
+use crate::history::{Delivery, Event, Moment, SideEffects};
+use crate::model::Verdict;
+use crate::probes::ClusterPlace;
+use crate::subject::host::{write_data, write_session};
+use crate::subject::{Delivered, Held, Keys, MemberSnapshot};
+use crate::teeth::ClusterMistake;
+
+const INSTALL_CRASH: Site = Site::new("install.crash");
+const INSTALL_CRASH_AT: Site = Site::new("install.crash-at");
+/// Mutating calls of an install, and those of them that are about names.
+const INSTALL_CALLS: u64 = 24;
+const INSTALL_NAME_CALLS: u64 = 4;
+/// Entries are applied this often before the next look at the node.
+const LOOK_EVERY: u64 = 4;
+
+/// An entry, as it is taken apart.
+struct Due<'a> {
+    index: u64,
+    term: u64,
+    asked: Asked,
+    put: Option<(u64, u64)>,
+    /// What the applier gets.
+    payload: Option<&'a [u8]>,
+    membership: bool,
+    smuggled: bool,
+}
+
+impl Due<'_> {
+    fn of(entry: &Entry) -> Due<'_> {
+        let (asked, smuggled) = context_of(&entry.context);
+        let membership = entry.get_entry_type() == EntryType::EntryConfChange;
+        let put = put_of(&entry.data).filter(|_| !membership);
+        let payload = (!membership && put.is_none() && !entry.data.is_empty()).then_some(entry.data.as_ref());
+        Due { index: entry.index, term: entry.term, asked, put, payload, membership, smuggled }
+    }
+}
+
+impl Replica {
+    /// Makes durable what Raft appends, and applies what is committed. What is committed was made durable before, so the
+    /// first entry that is applied can take the append along in its transaction.
+    pub(super) fn persist_and_apply(&mut self, append: Append, committed: Vec<Entry>) -> Result<(), Gone> {
+        let mut append = append;
+        let due = committed.into_iter().filter(|entry| entry.index > self.applied).collect::<Vec<_>>();
+        // Only a wrong subject does not sync its vote; it does not get to hide it in another transaction either.
+        let sync = !self.shared.makes(ClusterMistake::VotesBeforeSync) || !append.entries.is_empty();
+        if due.is_empty() || self.halted || !sync {
+            let append = std::mem::take(&mut append);
+            self.core.raw.mut_store().persist(append, sync).map_err(broken("append"))?;
+            self.check()?;
+        }
+        for entry in due {
+            if self.halted {
+                break;
+            }
+            append = self.apply_one(&entry, append)?;
+        }
+        self.core.raw.mut_store().persist(append, true).map_err(broken("append"))?;
+        self.check()
+    }
+
+    /// Applies one entry: the state machine's effect, the host's data, the session, the commit index and the membership
+    /// in one transaction. Gives the append back where the entry was refused, so that nothing was committed.
+    fn apply_one(&mut self, entry: &Entry, append: Append) -> Result<Append, Gone> {
+        let due = Due::of(entry);
+        let Due { index, term, asked, put, payload, .. } = due;
+        let form = self.form_of(put, payload);
+        let conf = due.membership.then(|| self.change_membership(entry));
+        let expected = self.prepare(&due, &form);
+        let before = self.before(expected, &form);
+        let payload = payload.filter(|_| !self.goes_past(index));
+        self.hard.commit = self.hard.commit.max(index);
+        let hard = self.hard.clone();
+        let Core { raw, member } = &mut *self.core;
+        let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
+            let refused = |error: redb::Error| HostRefused(error.to_string());
+            raw.store().write_append(transaction, &append).map_err(refused)?;
+            if let Some((key, value)) = put {
+                write_data(transaction, key, value)?;
+            }
+            if asked.client != 0 {
+                write_session(transaction, asked.client, (asked.number, index)).map_err(refused)?;
+            }
+            Store::write_progress(transaction, &hard, conf.as_ref()).map_err(refused)
+        };
+        let answer = member.apply(index, payload, &mut host);
+        self.check()?;
+        self.record(index, &form, (expected, before), &answer);
+        match answer {
+            Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone::Broken("apply")),
+            Delivered::Decided(Verdict::Rejected(_)) => {
+                self.halted = true;
+                return Ok(append);
+            }
+            Delivered::Decided(_) | Delivered::Skipped => {}
+        }
+        let store = self.core.raw.mut_store();
+        store.appended(append);
+        store.progressed(&hard, conf.as_ref());
+        self.went_past(index, &form, expected);
+        self.answer_applied(term, index, asked);
+        if conf.is_some_and(|conf| !conf.voters.contains(&self.id) && !conf.learners.contains(&self.id)) {
+            self.shared.books().hit(ClusterPlace::RemovedMemberStops);
+            return Err(Gone::Removed);
+        }
+        Ok(Append::default())
+    }
+
+    /// A wrong host does not deliver again what was refused in an earlier life.
+    fn goes_past(&self, index: u64) -> bool {
+        let refused = |at: &(u64, Delivered)| at.0 == index;
+        self.shared.makes(ClusterMistake::GoesPastRefusals)
+            && self.shared.books().slots[self.slot].refusal.as_ref().is_some_and(refused)
+    }
+
+    fn went_past(&mut self, index: u64, form: &Form, expected: Option<Verdict>) {
+        self.applied = index;
+        let mut books = self.shared.books();
+        books.went_past(self.slot, index, form, expected);
+        books.forms_in_flight.remove(&index);
+        if books.admitted.remove(&index).is_some_and(|term| term != self.core.raw.raft.term) {
+            books.hit(ClusterPlace::LeaderChangedBeforeApply);
+        }
+        drop(books);
+        self.since_look += 1;
+        if self.since_look >= LOOK_EVERY {
+            self.look(Moment::CaughtUp);
+        }
+    }
+
+    fn form_of(&self, put: Option<(u64, u64)>, payload: Option<&[u8]>) -> Form {
+        match (put, payload) {
+            (Some((key, value)), _) => Form::Data { key, value },
+            (None, Some(payload)) => {
+                self.shared.books().forms.get(payload).cloned().expect("every payload was made from a form")
+            }
+            (None, None) => Form::Nothing,
+        }
+    }
+
+    fn change_membership(&mut self, entry: &Entry) -> ConfState {
+        let mut change = ConfChange::default();
+        change.merge_from_bytes(&entry.data).expect("a leader has encoded it");
+        let conf = self.core.raw.apply_conf_change(&change).expect("a leader has checked it");
+        let mut books = self.shared.books();
+        books.hit(ClusterPlace::MembershipChanged);
+        if books.members.by < entry.index {
+            let (voters, learners) = (conf.voters.clone(), conf.learners.clone());
+            books.members = Members { by: entry.index, voters, learners };
+        }
+        drop(books);
+        conf
+    }
+
+    fn prepare(&self, due: &Due<'_>, form: &Form) -> Option<Verdict> {
+        let Due { index, term, asked, membership, smuggled, .. } = *due;
+        let logged = Logged { term, form: form.clone(), asked, membership, smuggled };
+        let mut books = self.shared.books();
+        let id = self.id;
+        self.shared.note("apply", [id, index, form.kind() as u64], || format!("{id:x}: {index}, {form}"));
+        let expected = books.delivered(self.slot, index, logged, self.keyring != Keyring::None);
+        if expected.is_some_and(Verdict::advances) {
+            books.slots[self.slot].in_flight = Some(index);
+        }
+        expected
+    }
+
+    /// What a refusal must leave as it is, where one is expected.
+    fn before(&self, expected: Option<Verdict>, form: &Form) -> Option<Before> {
+        let looks = expected.is_some_and(|verdict| !verdict.advances()) && form.kind() != Kind::Data;
+        looks.then(|| {
+            let disk = self.shared.books().slots[self.slot].disk.clone();
+            Before {
+                mutations: disk.mutations(),
+                disk: disk.snapshot(),
+                memory: (self.core.member.keys(), self.core.member.held()),
+            }
+        })
+    }
+
+    fn record(
+        &self,
+        index: u64,
+        form: &Form,
+        (expected, before): (Option<Verdict>, Option<Before>),
+        answer: &Delivered,
+    ) {
+        let mut books = self.shared.books();
+        let faulted = books.take_fault(self.slot);
+        let slot = &mut books.slots[self.slot];
+        let disk = slot.disk.clone();
+        let effects = before.map(|before| SideEffects {
+            mutations: disk.mutations() - before.mutations,
+            disk: disk.snapshot() != before.disk,
+            memory: (self.core.member.keys(), self.core.member.held()) != before.memory,
+        });
+        let first = slot.refusal.clone().filter(|(at, _)| *at == index).map(|(_, answer)| answer);
+        let delivery = if index > slot.floor { Delivery::First } else { Delivery::Kept };
+        if let Delivered::Decided(Verdict::Rejected(_)) = answer {
+            slot.halted = Some(index);
+            slot.in_flight = None;
+            slot.refusal.get_or_insert_with(|| (index, answer.clone()));
+            let (id, text) = (self.id, answer.clone());
+            self.shared.note("halt", [id, index, 0], || format!("{id:x} at {index}: {text}"));
+            books.push(ClusterEvent::Refused { node: id, index, answer: answer.clone() });
+            books.hit(match first {
+                Some(_) => ClusterPlace::HaltedAgainAfterRestart,
+                None => ClusterPlace::Halted,
+            });
+        }
+        let Some(expected) = expected else { return };
+        let (kind, answer, before) = (form.kind(), answer.clone(), first);
+        let event = Event::Delivered { index, kind, delivery, answer, expected, faulted, effects, before };
+        books.history(self.id).push(event);
+    }
+
+    /// Looks at the node and takes down what it holds.
+    pub(super) fn look(&mut self, moment: Moment) {
+        self.since_look = 0;
+        let (slot, applied) = (self.slot, self.applied);
+        self.shared.books().observe(slot, applied, self.core.member.as_ref(), moment);
+    }
+
+    /// Takes in what another member has sent in the place of entries that are gone from its log.
+    pub(super) fn install(&mut self, snapshot: &Snapshot) -> Result<(), Gone> {
+        let index = snapshot.get_metadata().index;
+        let content = MemberSnapshot::decode(&snapshot.data).expect("a member has encoded it");
+        let id = self.id;
+        self.shared.note("install", [id, index, 0], || format!("{id:x}: snapshot at {index}"));
+        let disk = {
+            let mut books = self.shared.books();
+            books.slots[self.slot].installing.push(index);
+            books.storming.then(|| books.slots[self.slot].disk.clone())
+        };
+        if let Some(disk) = disk {
+            self.shared.draw(|choices| arm_install_crash(choices, &disk));
+        }
+        self.hard.commit = self.hard.commit.max(index);
+        let hard = self.hard.clone();
+        let mut host = |transaction: &WriteTransaction| {
+            Store::write_install(transaction, snapshot, &hard).map_err(|error| HostRefused(error.to_string()))
+        };
+        let installed = self.core.member.install(&content, &mut host);
+        if self.check().is_err() {
+            self.shared.books().hit(ClusterPlace::CrashInInstall);
+            return Err(Gone::Broken("disk"));
+        }
+        if let Err(answer) = installed {
+            self.shared.note("install-failed", [id, index, 0], || format!("{id:x}: {answer}"));
+            return Err(Gone::Broken("install"));
+        }
+        self.core.raw.mut_store().installed(snapshot, &hard);
+        self.applied = index;
+        let mut books = self.shared.books();
+        books.reached(self.slot, index);
+        books.installed(self.slot, index, self.core.member.as_ref());
+        if self.core.raw.raft.state == StateRole::Follower && !self.core.raw.raft.promotable() {
+            books.hit(ClusterPlace::LearnerCaughtUpBySnapshot);
+        }
+        drop(books);
+        self.desk.sessions = content.sessions;
+        self.look(Moment::Installed);
+        Ok(())
+    }
+
+    /// Keeps a snapshot and shortens the log, every so many entries.
+    pub(super) fn compact(&mut self) -> Result<(), Gone> {
+        let (every, keep) = self.shared.compaction;
+        let kept = self.core.raw.store().snapshot_index();
+        let store = self.core.raw.store();
+        // Who joins takes no snapshot that does not know it as a member.
+        let outdated = *store.kept().get_metadata().get_conf_state() != *store.conf() && self.applied > kept;
+        if store.conf().voters.is_empty() || (self.applied < kept + every && !outdated) {
+            return Ok(());
+        }
+        let Some(mut content) = self.core.member.capture().map_err(broken("capture"))? else { return Ok(()) };
+        if self.shared.makes(ClusterMistake::SnapshotsWithoutKeys) {
+            content.machine.sidecar = None;
+        }
+        let mut snapshot = Snapshot::default();
+        snapshot.data = content.encode().into();
+        let store = self.core.raw.store();
+        let term = raft::Storage::term(store, self.applied).map_err(broken("term"))?;
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.applied;
+        metadata.term = term;
+        *metadata.mut_conf_state() = store.conf().clone();
+        let keep_from = (self.applied + 1).saturating_sub(keep);
+        self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(broken("compaction"))?;
+        self.check()?;
+        self.shared.books().hit(ClusterPlace::LogCompacted);
+        Ok(())
+    }
+}
+
+/// Installs are few, and each of their calls is a place to die at. One in six gets a crash of its own; some of those
+/// strike after the last call, in whatever comes next.
+fn arm_install_crash(choices: &mut Choices, disk: &Disk) {
+    if !choices.chance(INSTALL_CRASH, Ratio::new(1, 6)) {
+        return;
+    }
+    let nth = choices.draw(INSTALL_CRASH_AT, INSTALL_CALLS + INSTALL_NAME_CALLS);
+    disk.arm(match nth.checked_sub(INSTALL_CALLS) {
+        None => Fault::DieAtMutation(disk.mutations() + nth),
+        Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
+    });
+}
+
+/// A node before it is delivered an entry that it has to refuse.
+struct Before {
+    mutations: u64,
+    disk: sim::Snapshot,
+    memory: (Keys, Held),
+}

@@ -1,0 +1,286 @@
+//! The books: what is taken down of a run, and what the model makes of it.
+
+use std::sync::Arc;
+
+use sim::NetCounts;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::shared::{Books, Members, Slot, Status};
+use crate::chronicle::{ClusterEvent, Logged};
+use crate::form::{Form, Kind};
+use crate::history::{Event, Moment, Observation, SidecarSeen};
+use crate::model::{Key, Verdict};
+use crate::probes::{ClusterPlace, cluster_place};
+use crate::subject::{Life, SIDECAR};
+use crate::world::look::Look;
+
+impl Books {
+    pub(super) fn hit(&mut self, place: ClusterPlace) {
+        self.probes.hit(cluster_place(place));
+    }
+
+    /// Ids of the founding members.
+    pub(super) fn founders(&self) -> Vec<u64> {
+        self.slots.iter().filter(|slot| slot.founder).map(|slot| slot.id).collect()
+    }
+
+    /// Whether an error was injected into the present life of a slot.
+    pub(super) fn take_fault(&mut self, at: usize) -> bool {
+        if self.slots[at].disk.take_fault().is_some() {
+            self.slots[at].faulted = true;
+            self.hit(ClusterPlace::DiskError);
+        }
+        self.slots[at].faulted
+    }
+
+    /// A node leads.
+    pub(super) fn elected(&mut self, node: u64, term: u64) {
+        if self.leader.is_some_and(|(_, known)| known >= term) {
+            return;
+        }
+        if self.leader.is_some_and(|(known, _)| known != node) {
+            self.hit(ClusterPlace::LeaderChanged);
+        }
+        self.leader = Some((node, term));
+        let rotates = |index: &u64| match self.forms_in_flight.get(index) {
+            Some(form) => form.kind() == Kind::Rotation,
+            None => false,
+        };
+        if self.admitted.keys().any(rotates) {
+            self.hit(ClusterPlace::ElectionDuringRotation);
+        }
+    }
+
+    /// A node has taken a snapshot in: the keys that it should have now, and has not.
+    pub(super) fn installed(&mut self, at: usize, index: u64, life: &dyn Life) {
+        self.hit(ClusterPlace::SnapshotInstalled);
+        self.note_sidecar(at);
+        let Some(state) = self.chronicle.states.get(index as usize) else { return };
+        let held = life.keys();
+        let missing = |(id, key): (&u32, &Key)| {
+            let there = held.get(id).is_some_and(|bytes| *bytes == key.blob.key.bytes());
+            (!there).then_some(*id)
+        };
+        let missing_keys = state.keys.iter().filter_map(missing).collect();
+        let node = self.slots[at].id;
+        self.push(ClusterEvent::Installed { node, index, missing_keys });
+    }
+
+    pub(super) fn push(&mut self, event: ClusterEvent) {
+        self.chronicle.events.push(event);
+    }
+
+    pub(super) fn history(&mut self, id: u64) -> &mut Vec<Event> {
+        self.chronicle.nodes.entry(id).or_default()
+    }
+
+    /// The bytes of an administrative request, which from then on are known to mean it.
+    pub(super) fn payload(&mut self, form: &Form) -> Vec<u8> {
+        let bytes = self.lookout.encode(form).expect("only the host's own entries have none");
+        self.forms.insert(bytes.clone(), form.clone());
+        bytes
+    }
+
+    /// Takes down what a node was handed at `index`, and says what the model makes of it: nothing, where the log has
+    /// come past an entry that the model refuses.
+    pub(super) fn delivered(
+        &mut self,
+        slot: usize,
+        index: u64,
+        logged: Logged,
+        keyring: bool,
+    ) -> Option<Verdict> {
+        let id = self.slots[slot].id;
+        let log = &mut self.chronicle.log;
+        match log.get(index as usize) {
+            None => {
+                assert_eq!(
+                    log.len() as u64,
+                    index,
+                    "nodes apply in order, and snapshots are of applied entries"
+                );
+                log.push(logged.clone());
+                self.entries += 1;
+            }
+            Some(known) if *known == logged => {}
+            Some(_) => self.push(ClusterEvent::Differs { node: id, index }),
+        }
+        let before = self.chronicle.states.get(index as usize - 1)?;
+        Some(before.judge(self.chronicle.rules, keyring, &logged.form))
+    }
+
+    /// A node has gone past the entry at `index`.
+    pub(super) fn went_past(&mut self, slot: usize, index: u64, form: &Form, expected: Option<Verdict>) {
+        let states = &mut self.chronicle.states;
+        if states.len() as u64 == index
+            && let Some(verdict) = expected.filter(|verdict| verdict.advances())
+        {
+            let next = states.last().expect("never empty").after(form, verdict);
+            states.push(Arc::new(next));
+        }
+        self.reached(slot, index);
+        if form.kind() == Kind::Bootstrap {
+            self.note_sidecar(slot);
+        }
+    }
+
+    /// A node has everything up to `index`.
+    pub(super) fn reached(&mut self, at: usize, index: u64) {
+        let refused = self.chronicle.refused_at();
+        let slot = &mut self.slots[at];
+        slot.applied = index;
+        slot.floor = slot.floor.max(index);
+        if slot.in_flight.is_some_and(|in_flight| in_flight <= index) {
+            slot.in_flight = None;
+        }
+        slot.installing.retain(|installing| *installing > index);
+        let node = slot.id;
+        if refused.is_some_and(|refused| refused <= index) {
+            self.push(ClusterEvent::PastRefusal { node, index });
+        }
+    }
+
+    /// Machines whose process runs.
+    pub(super) fn up(&self) -> Vec<usize> {
+        let up = |(at, slot): (usize, &Slot)| (slot.status == Status::Up).then_some(at);
+        self.slots.iter().enumerate().filter_map(up).collect()
+    }
+
+    /// Whether most of those who vote know that they do. Until then others are still needed: who was removed, and who
+    /// has voted in the place of a new one.
+    pub(super) fn knows_its_members(&self) -> bool {
+        let Members { by, voters, .. } = &self.members;
+        let knows =
+            |slot: &&Slot| voters.contains(&slot.id) && slot.status == Status::Up && slot.applied >= *by;
+        2 * self.slots.iter().filter(knows).count() > voters.len()
+    }
+
+    /// The machine of the newest leader, while its process runs.
+    pub(super) fn leading(&self) -> Option<usize> {
+        let (id, _) = self.leader?;
+        self.slots.iter().position(|slot| slot.id == id && slot.status == Status::Up)
+    }
+
+    /// Ids of everyone who lives somewhere.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.slots.iter().filter(|slot| slot.status != Status::Empty).map(|slot| slot.id).collect()
+    }
+
+    /// Keeps a copy of the sidecar, from which a machine may be given an older one later.
+    pub(super) fn note_sidecar(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if slot.old_sidecar.is_none() {
+            slot.old_sidecar = slot.disk.peek(SIDECAR);
+        }
+    }
+
+    /// Whether key bytes have ever been written to the disk of a machine.
+    pub(super) fn check_disk(&mut self, at: usize) {
+        let id = self.slots[at].id;
+        if let Some(leak) = self.slots[at].disk.leak() {
+            self.history(id).push(Event::KeyOnDisk { path: leak.path });
+        }
+    }
+
+    /// What keeps the run from its end, if anything does.
+    pub(super) fn left_to_do(&self) -> Option<String> {
+        if self.clients > 0 || self.operating || !self.lost.is_empty() {
+            if !self.hopeless {
+                return Some(format!("{} clients, operator {}", self.clients, self.operating));
+            }
+        }
+        let refused = self.chronicle.refused_at();
+        let last = self.chronicle.log.len() as u64 - 1;
+        for slot in self.slots.iter().filter(|slot| self.members.contains(slot.id)) {
+            match slot.status {
+                Status::Empty => continue,
+                // Who has lost what it had cannot be replaced by a cluster that takes no more requests.
+                Status::Refused if refused.is_some() => continue,
+                Status::Up => {}
+                Status::Down(_) | Status::Refused => {
+                    return Some(format!("{:x} is {:?}", slot.id, slot.status));
+                }
+            }
+            if slot.disk.is_dead() {
+                return Some(format!("{:x} has died", slot.id));
+            }
+            let there = match refused {
+                None => slot.applied == last,
+                Some(refused) => slot.halted == Some(refused),
+            };
+            if !there {
+                return Some(format!(
+                    "{:x} is at {} of {last}, halted {:?}",
+                    slot.id, slot.applied, slot.halted
+                ));
+            }
+        }
+        None
+    }
+
+    /// What has become of the messages.
+    pub(super) fn count_network(&mut self, counts: NetCounts) {
+        let fates = [
+            (counts.dropped, ClusterPlace::MessageDropped),
+            (counts.duplicated, ClusterPlace::MessageDuplicated),
+            (counts.delayed, ClusterPlace::MessageDelayed),
+            (counts.overtaken, ClusterPlace::MessageOvertaken),
+            (counts.cut, ClusterPlace::MessageCut),
+        ];
+        for (count, place) in fates {
+            if count > 0 {
+                self.hit(place);
+            }
+        }
+    }
+
+    /// Looks at a live node.
+    pub(super) fn look(&mut self, slot: usize, life: &dyn Life) -> Option<Look> {
+        let disk = self.slots[slot].disk.clone();
+        self.lookout.look(life, &disk)
+    }
+
+    /// Records what a node holds, beside what it has to. `index` is what it has applied.
+    pub(super) fn observe(&mut self, at: usize, index: u64, life: &dyn Life, moment: Moment) {
+        let Some(look) = self.look(at, life) else { return };
+        let slot = &self.slots[at];
+        let id = slot.id;
+        let digest = digest_of(&look);
+        if moment != Moment::Started {
+            self.chronicle.events.push(ClusterEvent::Holds { node: id, index, digest });
+        }
+        let states = &self.chronicle.states;
+        let state = |index: u64| states.get(index as usize).cloned();
+        let Some(acknowledged) = state(index) else { return };
+        let floor = if moment == Moment::Started { slot.floor } else { index };
+        let unknown = slot.in_flight.iter().chain(&slot.installing);
+        let possible: Option<Vec<_>> =
+            std::iter::once(&floor).chain(unknown).map(|index| state(*index)).collect();
+        let Some(expected) = possible else { return };
+        let Look { sidecar, memory, rows, data, applied, .. } = look;
+        let observation = Observation {
+            moment,
+            sidecar,
+            memory,
+            rows,
+            data,
+            applied,
+            acknowledged,
+            sidecar_expected: expected.clone(),
+            database_expected: expected,
+            rolled_back: false,
+        };
+        self.history(id).push(Event::Observed(Box::new(observation)));
+    }
+}
+
+/// One number over everything that replicas must agree on: not creation times, which are each node's own.
+fn digest_of(look: &Look) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut take = |text: String| hash.update(text.as_bytes());
+    if let SidecarSeen::Content { active, keys, .. } = &look.sidecar {
+        take(format!("{active:?}{keys:?}"));
+    }
+    take(format!("{:?}{:?}", look.rows, look.data));
+    hash.digest()
+}

@@ -1,0 +1,212 @@
+//! How a life of a member begins: the state machine first, then Raft on top of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use applier::registry::HostRefused;
+use raft::RawNode;
+use raft::eraftpb::Snapshot;
+use redb::WriteTransaction;
+
+use super::desk::Desk;
+use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Replica, broken};
+use super::shared::{Books, Ended, Keyring, Shared, replays_from_snapshot};
+use super::store::Store;
+use crate::chronicle::ClusterEvent;
+use crate::history::{Event, Moment};
+use crate::probes::ClusterPlace;
+use crate::seam::SimFiles;
+use crate::subject::host::read_sessions;
+use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
+use crate::world::node::refusal_name;
+
+/// Starts a life, or says how it ended.
+pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
+    let mut books = shared.books();
+    let slot = &mut books.slots[at];
+    slot.lives += 1;
+    slot.faulted = false;
+    slot.stop = false;
+    slot.halted = None;
+    slot.applied = 0;
+    let (id, lives, founder, robbed) = (slot.id, slot.lives, slot.founder, slot.robbed);
+    let (disk, keyring) = (slot.disk.clone(), slot.keyring);
+    let (reads, past) = (Arc::clone(&slot.reads), Arc::clone(&slot.past));
+    let kek = match keyring {
+        Keyring::Other => Arc::clone(&books.other_kek),
+        Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
+    };
+    drop(books);
+    shared.note("start", [id, lives, 0], || format!("{id:x}, life {lives}"));
+    let surroundings = Surroundings {
+        node: id,
+        files: SimFiles::new(disk.mount()),
+        kek,
+        reads,
+        unix_seconds: 1_700_000_000 + 60 * lives,
+        keyring: keyring != Keyring::None,
+        past,
+    };
+    let started = shared.setup.subject.start_member(&surroundings);
+    if disk.is_dead() {
+        if let Ok(member) = started {
+            bury(member);
+        }
+        return Err(Ended::Died);
+    }
+    let mut books = shared.books();
+    let faulted = books.take_fault(at);
+    let member = match started {
+        Ok(member) => member,
+        Err(error) => {
+            let why = refusal_name(&error).to_owned();
+            shared.note("refused", [id, 0, 0], || format!("{id:x}: {error}"));
+            return Err(refused(&mut books, at, why, faulted));
+        }
+    };
+    if robbed {
+        books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: None });
+        books.slots[at].robbed = false;
+    }
+    drop(books);
+    let replica = Replica::wake(shared, at, (id, lives, founder, keyring), member);
+    replica.map_err(|gone| how_it_ended(shared, at, gone))
+}
+
+/// How a life has ended by itself. Where nothing has gone wrong with its disk, it has no reason to.
+pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
+    let Gone::Broken(what) = gone else { return Ended::Stopped };
+    let mut books = shared.books();
+    let faulted = books.take_fault(at);
+    let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
+    if !dead && !faulted {
+        shared.note("died", [id, 0, 0], || format!("{id:x}: {what}"));
+        books.history(id).push(Event::StartRefused { why: format!("died of {what}"), faulted });
+    }
+    Ended::Died
+}
+
+/// A start that was refused: expected of a node without its sidecar, or with another KEK than the cluster's.
+fn refused(books: &mut Books, at: usize, why: String, faulted: bool) -> Ended {
+    let slot = &books.slots[at];
+    let (id, robbed, keyring) = (slot.id, slot.robbed, slot.keyring);
+    let expected = match why.as_str() {
+        "sidecar-missing" | "sidecar-stale" if robbed => {
+            books.hit(ClusterPlace::SidecarLossRefused);
+            books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: Some(why.clone()) });
+            true
+        }
+        "kek-mismatch" | "other-kek" => keyring == Keyring::Other,
+        "keyring-required" | "keyring-promised" => keyring == Keyring::None,
+        _ => false,
+    };
+    if expected && keyring != Keyring::Right {
+        books.hit(ClusterPlace::WrongKekRefused);
+    }
+    if expected {
+        return Ended::Refused;
+    }
+    books.history(id).push(Event::StartRefused { why, faulted });
+    if faulted { Ended::Died } else { Ended::Refused }
+}
+
+impl Replica {
+    /// Raft on top of a state machine that has started.
+    fn wake(
+        shared: &Arc<Shared>,
+        at: usize,
+        (id, lives, founder, keyring): (u64, u64, bool, Keyring),
+        mut member: Box<dyn Member>,
+    ) -> Result<Replica, Gone> {
+        let mut store = match Store::open(member.shared()).map_err(broken("store")) {
+            Ok(Some(store)) => store,
+            Ok(None) if founder => found(shared, member.as_mut())?,
+            Ok(None) => Store::blank(member.shared()),
+            Err(gone) => {
+                bury(member);
+                return Err(gone);
+            }
+        };
+        let applied = if replays_from_snapshot(shared.setup.subject) {
+            go_back(member.as_mut(), &mut store)?
+        } else {
+            member.resume_after().expect("the subject keeps an index")
+        };
+        let hard = store.hard().clone();
+        let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
+        let config = raft::Config {
+            id,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied,
+            max_size_per_msg: 1 << 20,
+            check_quorum: true,
+            pre_vote: true,
+            skip_bcast_commit: shared.quiet_commits,
+            ..raft::Config::default()
+        };
+        let raw = RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!()));
+        let raw = raw.expect("the configuration is valid, and what the store has was loaded");
+        let mut books = shared.books();
+        if hard.commit > applied {
+            books.hit(ClusterPlace::CommittedAndNotApplied);
+        }
+        books.slots[at].applied = applied;
+        if !replays_from_snapshot(shared.setup.subject) {
+            books.observe(at, applied, member.as_ref(), Moment::Started);
+            books.reached(at, applied);
+        }
+        drop(books);
+        let core = Remains::new(Core { raw, member });
+        Ok(Replica {
+            shared: Arc::clone(shared),
+            slot: at,
+            id,
+            core,
+            desk: Desk::new(sessions),
+            applied,
+            halted: false,
+            keyring,
+            lives,
+            hard,
+            led: 0,
+            snapshots: BTreeMap::new(),
+            outbox: Vec::new(),
+            since_look: 0,
+        })
+    }
+}
+
+/// The first entry of a founding member is the foundation itself: a snapshot of nothing at index 1, so that whoever joins
+/// later has to catch up by a snapshot, which tells it who the members are.
+fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
+    let mut content =
+        member.capture().map_err(broken("capture"))?.expect("before its foundation it has no sidecar");
+    content.machine.registry.applied_index = applier::RaftIndex(1);
+    let mut snapshot = Snapshot::default();
+    snapshot.data = content.encode().into();
+    let founders = shared.books().founders();
+    let metadata = snapshot.mut_metadata();
+    metadata.index = 1;
+    metadata.term = 1;
+    metadata.mut_conf_state().voters = founders;
+    let mut host = |transaction: &WriteTransaction| {
+        Store::found(transaction, &snapshot).map_err(|error| HostRefused(error.to_string()))
+    };
+    if !member.apply(1, None, &mut host).advances() {
+        return Err(Gone::Broken("foundation"));
+    }
+    Store::open(member.shared()).map_err(broken("store"))?.ok_or(Gone::Broken("foundation"))
+}
+
+/// A subject without an index goes back to its newest local snapshot, and everything later is delivered again.
+fn go_back(member: &mut dyn Member, store: &mut Store) -> Result<u64, Gone> {
+    let kept = store.kept().clone();
+    if kept.is_empty() {
+        return Ok(0);
+    }
+    let content = MemberSnapshot::decode(&kept.data).expect("a member has encoded it");
+    member.install(&content, &mut |_| Ok(())).map_err(broken("restore"))?;
+    store.set_conf(kept.get_metadata().get_conf_state().clone());
+    Ok(kept.get_metadata().index)
+}
