@@ -132,9 +132,9 @@ pub enum ClusterEvent {
 /// How a run of a cluster ended.
 #[derive(Clone, Debug, Default)]
 pub struct End {
-    /// Newest index that each live member has applied.
+    /// Newest index that each machine's last life has applied.
     pub applied: BTreeMap<u64, u64>,
-    /// Live members that stand before an entry which they refuse.
+    /// Those whose last life stands before an entry that it refuses.
     pub halted: BTreeMap<u64, u64>,
     /// Simulated milliseconds from the end of the faults until all live members were at the end of the log. `None` where
     /// they did not get there in time.

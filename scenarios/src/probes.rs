@@ -253,6 +253,7 @@ pub enum ClusterPlace {
     ProcessCrash,
     CleanStop,
     CrashAtDiskCall,
+    CrashInStart,
     AllPowerLost,
     LastRestart,
     FateDropped,
@@ -272,7 +273,7 @@ pub enum ClusterPlace {
     MessageCut,
 }
 
-const CLUSTER_PLACES: [&str; 48] = [
+const CLUSTER_PLACES: [&str; 49] = [
     "cluster/sidecar-loss-refused",
     "cluster/wrong-kek-refused",
     "cluster/crash-between-commit-and-apply",
@@ -304,6 +305,7 @@ const CLUSTER_PLACES: [&str; 48] = [
     "cluster/process-crash",
     "cluster/clean-stop",
     "cluster/crash-at-a-disk-call",
+    "cluster/crash-in-start",
     "cluster/whole-cluster-power-loss",
     "cluster/last-restart",
     "cluster/fate/dropped",

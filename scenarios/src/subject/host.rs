@@ -59,7 +59,11 @@ pub(crate) fn write_session(
     client: u64,
     session: (u64, u64),
 ) -> Result<(), redb::Error> {
-    transaction.open_table(SESSIONS)?.insert(client, session)?;
+    let mut table = transaction.open_table(SESSIONS)?;
+    // A copy of an older request may come later than a newer one.
+    if table.get(client)?.is_none_or(|known| known.value().0 < session.0) {
+        table.insert(client, session)?;
+    }
     Ok(())
 }
 

@@ -76,6 +76,15 @@ impl Subject {
         }
     }
 
+    /// Whether requests are judged before they are proposed.
+    pub const fn admits(self) -> bool {
+        match self {
+            Subject::Hardened | Subject::Changed(_) => true,
+            Subject::AsMerged => false,
+            Subject::Wrong(wrong) => wrong.base().admits(),
+        }
+    }
+
     /// What the driver of a cluster's member does wrong on purpose.
     pub const fn cluster_mistake(self) -> Option<ClusterMistake> {
         match self {

@@ -5,11 +5,12 @@ use protobuf::Message as _;
 use raft::StateRole;
 use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, Snapshot};
 use redb::WriteTransaction;
-use sim::{Choices, Disk, Fault, Ratio, Site};
+use sim::{Choices, Disk, Ratio, Site};
 
 use super::message::{context_of, put_of};
+use super::nemesis::arm_death;
 use super::replica::{Core, Gone, Replica, broken};
-use super::shared::{Keyring, Members};
+use super::shared::{Books, Keyring, Members};
 use super::store::{Append, Store};
 use crate::chronicle::{Asked, ClusterEvent, Logged};
 use crate::form::{Form, Kind};
@@ -17,8 +18,9 @@ use crate::history::{Delivery, Event, Moment, SideEffects};
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
 use crate::subject::host::{write_data, write_session};
-use crate::subject::{Delivered, Held, Keys, MemberSnapshot};
+use crate::subject::{Delivered, Held, Keys, MemberSnapshot, SIDECAR};
 use crate::teeth::ClusterMistake;
+use crate::world::node::is_before_rename;
 
 const INSTALL_CRASH: Site = Site::new("install.crash");
 const INSTALL_CRASH_AT: Site = Site::new("install.crash-at");
@@ -106,12 +108,13 @@ impl Replica {
                 self.halted = true;
                 return Ok(append);
             }
-            Delivered::Decided(_) | Delivered::Skipped => {}
+            Delivered::Skipped => unreachable!("what was applied is not delivered again in one life"),
+            Delivered::Decided(_) => {}
         }
         let store = self.core.raw.mut_store();
         store.appended(append);
         store.progressed(&hard, conf.as_ref());
-        self.went_past(index, &form, expected);
+        self.went_past((index, term), &form, expected);
         self.answer_applied(term, index, asked);
         if conf.is_some_and(|conf| !conf.voters.contains(&self.id) && !conf.learners.contains(&self.id)) {
             self.shared.books().hit(ClusterPlace::RemovedMemberStops);
@@ -127,12 +130,13 @@ impl Replica {
             && self.shared.books().slots[self.slot].refusal.as_ref().is_some_and(refused)
     }
 
-    fn went_past(&mut self, index: u64, form: &Form, expected: Option<Verdict>) {
+    fn went_past(&mut self, (index, term): (u64, u64), form: &Form, expected: Option<Verdict>) {
         self.applied = index;
         let mut books = self.shared.books();
         books.went_past(self.slot, index, form, expected);
         books.forms_in_flight.remove(&index);
-        if books.admitted.remove(&index).is_some_and(|term| term != self.core.raw.raft.term) {
+        let now = self.core.raw.raft.term;
+        if books.admitted.remove(&index).is_some_and(|admitted| admitted == term && term != now) {
             books.hit(ClusterPlace::LeaderChangedBeforeApply);
         }
         drop(books);
@@ -179,16 +183,18 @@ impl Replica {
         expected
     }
 
-    /// What a refusal must leave as it is, where one is expected.
+    /// What a refusal or a failure must leave as it is, where one may come.
     fn before(&self, expected: Option<Verdict>, form: &Form) -> Option<Before> {
-        let looks = expected.is_some_and(|verdict| !verdict.advances()) && form.kind() != Kind::Data;
-        looks.then(|| {
-            let disk = self.shared.books().slots[self.slot].disk.clone();
-            Before {
-                mutations: disk.mutations(),
-                disk: disk.snapshot(),
-                memory: (self.core.member.keys(), self.core.member.held()),
-            }
+        let books = self.shared.books();
+        let slot = &books.slots[self.slot];
+        let looks = expected.is_some_and(|verdict| !verdict.advances()) || slot.fault_armed;
+        let disk = slot.disk.clone();
+        drop(books);
+        (looks && form.kind() != Kind::Data).then(|| Before {
+            sidecar: disk.peek(SIDECAR),
+            mutations: disk.mutations(),
+            disk: disk.snapshot(),
+            memory: (self.core.member.keys(), self.core.member.held()),
         })
     }
 
@@ -201,6 +207,9 @@ impl Replica {
     ) {
         let mut books = self.shared.books();
         let faulted = books.take_fault(self.slot);
+        if let (Delivered::Halted(_), Some(before)) = (answer, &before) {
+            self.record_halt(&mut books, (index, form), before);
+        }
         let slot = &mut books.slots[self.slot];
         let disk = slot.disk.clone();
         let effects = before.map(|before| SideEffects {
@@ -225,6 +234,21 @@ impl Replica {
         let Some(expected) = expected else { return };
         let (kind, answer, before) = (form.kind(), answer.clone(), first);
         let event = Event::Delivered { index, kind, delivery, answer, expected, faulted, effects, before };
+        books.history(self.id).push(event);
+    }
+
+    /// What a halt has left of the keys in memory.
+    fn record_halt(&self, books: &mut Books, (index, form): (u64, &Form), before: &Before) {
+        let slot = &books.slots[self.slot];
+        let keys = self.core.member.keys();
+        let event = Event::Halted {
+            index,
+            kind: form.kind(),
+            before_rename: slot.fault_op.as_ref().is_some_and(is_before_rename),
+            sidecar_changed: slot.disk.peek(SIDECAR) != before.sidecar,
+            keys_changed: keys != before.memory.0,
+            holds_its_keys: form.key_ids().iter().all(|id| keys.contains_key(id)),
+        };
         books.history(self.id).push(event);
     }
 
@@ -273,6 +297,7 @@ impl Replica {
         }
         drop(books);
         self.desk.sessions = content.sessions;
+        self.desk.forget_up_to(index);
         self.look(Moment::Installed);
         Ok(())
     }
@@ -310,18 +335,14 @@ impl Replica {
 /// Installs are few, and each of their calls is a place to die at. One in six gets a crash of its own; some of those
 /// strike after the last call, in whatever comes next.
 fn arm_install_crash(choices: &mut Choices, disk: &Disk) {
-    if !choices.chance(INSTALL_CRASH, Ratio::new(1, 6)) {
-        return;
+    if choices.chance(INSTALL_CRASH, Ratio::new(1, 6)) {
+        arm_death(choices, INSTALL_CRASH_AT, disk, (INSTALL_CALLS, INSTALL_NAME_CALLS));
     }
-    let nth = choices.draw(INSTALL_CRASH_AT, INSTALL_CALLS + INSTALL_NAME_CALLS);
-    disk.arm(match nth.checked_sub(INSTALL_CALLS) {
-        None => Fault::DieAtMutation(disk.mutations() + nth),
-        Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
-    });
 }
 
 /// A node before it is delivered an entry that it has to refuse.
 struct Before {
+    sidecar: Option<Vec<u8>>,
     mutations: u64,
     disk: sim::Snapshot,
     memory: (Keys, Held),

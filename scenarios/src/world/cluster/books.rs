@@ -6,10 +6,10 @@ use sim::NetCounts;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::shared::{Books, Members, Slot, Status};
-use crate::chronicle::{ClusterEvent, Logged};
+use crate::chronicle::{Chronicle, ClusterEvent, Logged};
 use crate::form::{Form, Kind};
 use crate::history::{Event, Moment, Observation, SidecarSeen};
-use crate::model::{Key, Verdict};
+use crate::model::{Key, State, Verdict};
 use crate::probes::{ClusterPlace, cluster_place};
 use crate::subject::{Life, SIDECAR};
 use crate::world::look::Look;
@@ -26,8 +26,9 @@ impl Books {
 
     /// Whether an error was injected into the present life of a slot.
     pub(super) fn take_fault(&mut self, at: usize) -> bool {
-        if self.slots[at].disk.take_fault().is_some() {
+        if let Some((op, _)) = self.slots[at].disk.take_fault() {
             self.slots[at].faulted = true;
+            self.slots[at].fault_op = Some(op);
             self.hit(ClusterPlace::DiskError);
         }
         self.slots[at].faulted
@@ -77,7 +78,8 @@ impl Books {
     /// The bytes of an administrative request, which from then on are known to mean it.
     pub(super) fn payload(&mut self, form: &Form) -> Vec<u8> {
         let bytes = self.lookout.encode(form).expect("only the host's own entries have none");
-        self.forms.insert(bytes.clone(), form.clone());
+        // Two forms may be one string of bytes, as where a blob is empty whoever has wrapped it.
+        self.forms.entry(bytes.clone()).or_insert_with(|| form.clone());
         bytes
     }
 
@@ -146,13 +148,16 @@ impl Books {
         self.slots.iter().enumerate().filter_map(up).collect()
     }
 
-    /// Whether most of those who vote know that they do. Until then others are still needed: who was removed, and who
-    /// has voted in the place of a new one.
-    pub(super) fn knows_its_members(&self) -> bool {
+    /// Whether everyone who votes knows that, those aside who have lost what they had or are about to. Until then others
+    /// are still needed: who was removed, and who has voted in the place of a new one.
+    pub(super) fn members_know_it(&self, without: Option<u64>) -> bool {
         let Members { by, voters, .. } = &self.members;
-        let knows =
-            |slot: &&Slot| voters.contains(&slot.id) && slot.status == Status::Up && slot.applied >= *by;
-        2 * self.slots.iter().filter(knows).count() > voters.len()
+        let knows = |id: &u64| {
+            let slot = self.slots.iter().find(|slot| slot.id == *id);
+            slot.is_some_and(|slot| slot.status == Status::Up && slot.applied >= *by)
+        };
+        let counts = |id: &&u64| Some(**id) != without && !self.budget.is_destroyed(**id);
+        voters.iter().filter(counts).all(knows)
     }
 
     /// The machine of the newest leader, while its process runs.
@@ -240,17 +245,35 @@ impl Books {
         self.lookout.look(life, &disk)
     }
 
+    /// The state after an entry that some node was handed and nobody has gone past yet: what is half applied of it after a
+    /// crash has to be judged too.
+    fn after_newest(&self) -> Option<Arc<State>> {
+        let Chronicle { log, states, rules, .. } = &self.chronicle;
+        let form = &log.get(states.len())?.form;
+        let newest = states.last().expect("never empty");
+        let verdict = newest.judge(*rules, true, form);
+        verdict.advances().then(|| Arc::new(newest.after(form, verdict)))
+    }
+
     /// Records what a node holds, beside what it has to. `index` is what it has applied.
     pub(super) fn observe(&mut self, at: usize, index: u64, life: &dyn Life, moment: Moment) {
-        let Some(look) = self.look(at, life) else { return };
+        let id = self.slots[at].id;
+        let Some(look) = self.look(at, life) else {
+            let faulted = self.take_fault(at);
+            if !faulted && !self.slots[at].disk.is_dead() {
+                self.history(id).push(Event::StartRefused { why: "unreadable".to_owned(), faulted });
+            }
+            return;
+        };
+        let after = self.after_newest();
         let slot = &self.slots[at];
-        let id = slot.id;
         let digest = digest_of(&look);
         if moment != Moment::Started {
             self.chronicle.events.push(ClusterEvent::Holds { node: id, index, digest });
         }
         let states = &self.chronicle.states;
-        let state = |index: u64| states.get(index as usize).cloned();
+        let newer = |index: u64| after.clone().filter(|_| index == states.len() as u64);
+        let state = |index: u64| states.get(index as usize).cloned().or_else(|| newer(index));
         let Some(acknowledged) = state(index) else { return };
         let floor = if moment == Moment::Started { slot.floor } else { index };
         let unknown = slot.in_flight.iter().chain(&slot.installing);

@@ -27,7 +27,12 @@ impl Budget {
         (fits && self.destroyed.insert(member)).then_some(Licence { member, slot })
     }
 
-    /// A new member is in the place of the old one, and has caught up.
+    /// Whether the copy of a member is destroyed, or may be.
+    pub(super) fn is_destroyed(&self, member: u64) -> bool {
+        self.destroyed.contains(&member)
+    }
+
+    /// A new member is in the place of the old one, and has a vote.
     pub(super) fn restored(&mut self, licence: Licence) {
         self.destroyed.remove(&licence.member);
     }
@@ -46,6 +51,7 @@ mod tests {
         assert!(budget.grant(&voters, 9, 0).is_none(), "it has no vote");
         assert!(budget.grant(&voters, 2, 1).is_some(), "two of five");
         assert!(budget.grant(&voters, 3, 2).is_none(), "three of five are a majority");
+        assert!(budget.is_destroyed(1) && !budget.is_destroyed(3));
         budget.restored(first);
         assert!(budget.grant(&voters, 3, 2).is_some());
         assert!(Budget::default().grant(&[1, 2], 1, 0).is_none(), "of two both are needed");

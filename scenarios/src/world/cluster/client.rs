@@ -85,10 +85,7 @@ impl Client {
     }
 
     fn any_member(&self) -> Option<u64> {
-        let ids: Vec<u64> = {
-            let books = self.shared.books();
-            books.slots.iter().filter(|slot| slot.status != Status::Empty).map(|slot| slot.id).collect()
-        };
+        let ids = self.shared.books().ids();
         (!ids.is_empty()).then(|| self.shared.draw(|choices| *choices.pick(TARGET, &ids)))
     }
 
@@ -244,7 +241,7 @@ async fn routine(client: &mut Client, spare: usize) {
 impl Client {
     /// Ends a member that was removed, once it is not needed any more.
     async fn retire(&self, slot: usize) {
-        while !self.shared.books().knows_its_members() && !self.shared.books().hopeless {
+        while !self.shared.books().members_know_it(None) && !self.shared.books().hopeless {
             sleep(Duration::from_millis(100)).await;
         }
         self.order(Order::Retire(slot)).await;

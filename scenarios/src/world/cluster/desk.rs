@@ -1,8 +1,8 @@
 //! Where requests arrive: who is refused, who has to wait, and what a leader proposes.
 //!
 //! A leader asks a quorum whether it still leads before it judges an administrative request, so that nobody is refused on
-//! the word of a leader that has long been replaced. Then it judges and proposes in one step: what it has applied is
-//! all that its log holds, since nothing else is in flight.
+//! the word of a leader that has long been replaced. Then it judges and proposes in one step: nothing that its log holds
+//! beyond what it has applied changes the verdict, since no other administrative request is in flight.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +63,11 @@ impl Desk {
         self.leadership.leads(term);
     }
 
+    /// A snapshot has taken the place of the entries up to `index`: whoever waits for one of them has to ask again.
+    pub(super) fn forget_up_to(&mut self, index: u64) {
+        self.waiting.retain(|waits_for, _| *waits_for > index);
+    }
+
     /// A quorum has confirmed the leader, which had committed everything up to `index` when it asked.
     pub(super) fn confirmed(&mut self, question: &[u8], index: u64) {
         let question = question.try_into().map(u64::from_be_bytes).unwrap_or_default();
@@ -92,7 +97,10 @@ impl Replica {
     /// An entry was applied: whoever waits for it is told, and the next request may come.
     pub(super) fn answer_applied(&mut self, term: u64, index: u64, asked: Asked) {
         if asked.client != 0 {
-            self.desk.sessions.insert(asked.client, (asked.number, index));
+            let session = self.desk.sessions.entry(asked.client).or_default();
+            if session.0 < asked.number {
+                *session = (asked.number, index);
+            }
         }
         self.desk.leadership.applied(RaftIndex(index), term);
         if let Some((waits, to)) = self.desk.waiting.remove(&index)
@@ -123,12 +131,15 @@ impl Replica {
             return Ok(());
         }
         if let Wish::Put { .. } = request.wish {
-            if !self.desk.waiting.values().any(|(waits, _)| *waits == request.asked) {
+            // Before it has applied what came before its term, it does not know what was done already.
+            if self.shared.setup.subject.admits() && self.desk.leadership.ready().is_err() {
+                self.not_yet(&request);
+            } else if !self.desk.waiting.values().any(|(waits, _)| *waits == request.asked) {
                 self.propose(&request);
             }
             return Ok(());
         }
-        if !self.shared.admits() {
+        if !self.shared.setup.subject.admits() {
             return self.decide(request);
         }
         if let Err(why) = self.may_propose() {
@@ -200,11 +211,13 @@ impl Replica {
             return Ok(());
         }
         let forwards = self.shared.makes(ClusterMistake::ForwardsProposals);
-        if self.shared.admits() && !forwards && self.may_propose().is_err() {
+        if self.shared.setup.subject.admits() && !forwards && self.may_propose().is_err() {
             self.not_yet(&request);
             return Ok(());
         }
-        if self.shared.admits() && matches!(request.wish, Wish::Admin { .. }) && self.gate().check().is_err()
+        if self.shared.setup.subject.admits()
+            && matches!(request.wish, Wish::Admin { .. })
+            && self.gate().check().is_err()
         {
             self.shared.books().hit(ClusterPlace::GateClosed);
             self.refuse(&request, Refusal::Closed);
@@ -255,7 +268,7 @@ impl Replica {
     /// Whether all of `members` have said in this term that they can open what this node can. Who has not is asked, and
     /// the client has to come again.
     fn are_capable(&mut self, request: &Request, members: &[u64]) -> Result<bool, Gone> {
-        if !self.shared.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
+        if !self.shared.setup.subject.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
             return Ok(true);
         }
         let own = self.core.member.capability().map_err(broken("capability"))?;
@@ -264,6 +277,7 @@ impl Replica {
             return Ok(false);
         };
         self.core.member.promise(kek).map_err(broken("promise"))?;
+        self.check()?;
         self.desk.leadership.answered(term, self.id, own);
         match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
             Ok(()) => Ok(true),
@@ -355,7 +369,10 @@ impl Replica {
             self.tell(request, Told::Done(Some(index)));
         }
         if !matches!(request.wish, Wish::Put { .. }) {
-            self.desk.leadership.took(RaftIndex(index));
+            // Who admits everything may have more than one.
+            if self.desk.leadership.free().is_ok() {
+                self.desk.leadership.took(RaftIndex(index));
+            }
             let mut books = self.shared.books();
             books.admitted.insert(index, term);
             if let Some(form) = request.wish.form() {
@@ -371,12 +388,16 @@ impl Replica {
         }
         let mut books = self.shared.books();
         let Some(form) = books.smuggle.take() else { return };
+        // What is sound by now spoils nothing.
+        if books.chronicle.newest().judge(books.chronicle.rules, true, &form).advances() {
+            return;
+        }
         let payload = books.payload(&form);
-        books.hit(ClusterPlace::Smuggled);
         drop(books);
         let context = context_bytes(Asked::default(), true);
-        if self.core.raw.propose(context, payload).is_err() {
-            self.shared.books().smuggle = Some(form);
+        match self.core.raw.propose(context, payload) {
+            Ok(()) => self.shared.books().hit(ClusterPlace::Smuggled),
+            Err(_) => self.shared.books().smuggle = Some(form),
         }
     }
 }

@@ -29,7 +29,6 @@ use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site,
 use self::client::{client, operator};
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Members, Shared, Slot, Status, now_ms};
-use super::node::Death;
 use super::{Record, Setup};
 use crate::chronicle::{Chronicle, End, Logged};
 use crate::form::Form;
@@ -203,6 +202,7 @@ async fn converge(machines: &mut Machines, until: u64) -> Result<u64, String> {
         // Behind an entry that nobody applies no request is answered.
         books.hopeless |= books.chronicle.refused_at().is_some();
         match books.left_to_do() {
+            None if now > until => return Err("the log goes on".to_owned()),
             None => {
                 let length = books.chronicle.log.len() as u64;
                 match since {
@@ -223,10 +223,7 @@ async fn converge(machines: &mut Machines, until: u64) -> Result<u64, String> {
 
 /// One power loss more, of all of them.
 async fn restart_all(machines: &mut Machines) {
-    let up = machines.shared.books().up();
-    for at in up {
-        machines.kill(at, Death::Power);
-    }
+    machines.lose_power_everywhere();
     machines.shared.books().hit(ClusterPlace::LastRestart);
     let until = now_ms() + CONVERGENCE_MS_MAX;
     if let Err(why) = converge(machines, until).await {

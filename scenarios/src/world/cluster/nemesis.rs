@@ -8,8 +8,9 @@ use std::time::Duration;
 use madsim::plugin::simulator;
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::time::sleep;
-use sim::{Address, DiskSim, Errno, Fate, Fault, NetWeather, Ratio, Site};
+use sim::{Address, Choices, Disk, DiskSim, Errno, Fate, Fault, NetWeather, Ratio, Site};
 
+use super::budget::Licence;
 use super::client::Order;
 use super::node;
 use super::shared::{Ended, Keyring, Shared, Slot, Status, now_ms};
@@ -23,6 +24,7 @@ const WHAT: Site = Site::new("nemesis.what");
 const WHO: Site = Site::new("nemesis.who");
 const HOW: Site = Site::new("nemesis.how");
 const AT: Site = Site::new("nemesis.at");
+const START_CRASH: Site = Site::new("start.crash");
 const DOWN: Site = Site::new("nemesis.down");
 const CRASH_KIND: Site = Site::new("crash.kind");
 const INVALID: Site = Site::new("nemesis.invalid");
@@ -32,6 +34,8 @@ const KEYRING: Site = Site::new("nemesis.keyring");
 const STEP_MS: u64 = 50;
 /// Mutating calls within which an armed crash strikes: a start makes some 25, an entry some 20, an install some 30.
 const CRASH_WINDOW: u64 = 48;
+/// A start makes some of these.
+const START_CALLS: u64 = 24;
 /// Calls about names are few, and what a crash leaves depends on them most: one crash in four is aimed at one.
 const NAME_WINDOW: u64 = 16;
 
@@ -104,9 +108,28 @@ impl Machines {
         }
     }
 
-    /// Starts the process of a slot.
+    /// The power fails for every machine, also for those whose process does not run.
+    pub(super) fn lose_power_everywhere(&mut self) {
+        for at in 0..self.nodes.len() {
+            let status = self.shared.books().slots[at].status;
+            if matches!(status, Status::Up | Status::Down(_)) {
+                self.kill(at, Death::Power);
+            }
+        }
+    }
+
+    /// Starts the process of a slot. While the faults are on, one start in eight gets a crash of its own.
     pub(super) fn up(&mut self, at: usize) {
-        self.shared.books().slots[at].status = Status::Up;
+        let disk = {
+            let mut books = self.shared.books();
+            books.slots[at].status = Status::Up;
+            books.storming.then(|| books.slots[at].disk.clone())
+        };
+        if let Some(disk) = disk
+            && self.shared.draw(|choices| choices.chance(START_CRASH, Ratio::new(1, 8)))
+        {
+            self.shared.draw(|choices| arm_death(choices, AT, &disk, (START_CALLS, NAME_WINDOW)));
+        }
         match &self.nodes[at] {
             Some(handle) => Handle::current().restart(handle.id()),
             None => {
@@ -126,7 +149,7 @@ impl Machines {
         let mut books = self.shared.books();
         let id = books.slots[at].id;
         books.ended.retain(|(slot, _)| *slot != at);
-        books.crashes += 1;
+        books.crashes += u64::from(death != Death::Clean);
         let disk = books.slots[at].disk.clone();
         let power = death == Death::Power || disk.sync_failed();
         let died_at = disk.died_at();
@@ -150,7 +173,9 @@ impl Machines {
             books.hit(ClusterPlace::PowerLoss);
         } else {
             disk.process_crash();
-            self.shared.books().hit(ClusterPlace::ProcessCrash);
+            if death == Death::Process {
+                self.shared.books().hit(ClusterPlace::ProcessCrash);
+            }
         }
         let back = now_ms() + 50 + 150 * self.shared.draw(|choices| choices.draw(DOWN, 8));
         self.shared.books().slots[at].status = Status::Down(back);
@@ -167,12 +192,16 @@ impl Machines {
                 self.kill(at, if power { Death::Power } else { Death::Process });
             }
             Ended::Stopped => {
-                self.kill(at, Death::Process);
+                self.kill(at, Death::Clean);
                 self.shared.books().hit(ClusterPlace::CleanStop);
             }
             Ended::Refused => {
-                self.kill(at, Death::Process);
+                self.kill(at, Death::Clean);
                 self.care_for_refused(at);
+            }
+            Ended::Removed => {
+                self.kill(at, Death::Clean);
+                self.shared.books().slots[at].status = Status::Refused;
             }
         }
     }
@@ -188,7 +217,7 @@ impl Machines {
         slot.status = Status::Refused;
     }
 
-    /// A machine that is up, and its number among those.
+    /// A machine that is up.
     fn some_up(&self) -> Option<usize> {
         let up = self.shared.books().up();
         (!up.is_empty()).then(|| self.shared.draw(|choices| *choices.pick(WHO, &up)))
@@ -222,8 +251,11 @@ impl Machines {
             }
             14 => {
                 let slow = self.shared.draw(|choices| choices.draw(AT, 5)) * 40;
-                self.shared.books().slots[at].sync_ms = slow;
-                self.shared.books().hit(ClusterPlace::SlowDisk);
+                let mut books = self.shared.books();
+                books.slots[at].sync_ms = slow;
+                if slow > 0 {
+                    books.hit(ClusterPlace::SlowDisk);
+                }
             }
             15 => self.arm_error(at),
             16 => self.shared.books().slots[at].stop = true,
@@ -239,26 +271,23 @@ impl Machines {
     }
 
     fn arm_crash(&self, at: usize) {
-        let nth = self.shared.draw(|choices| choices.draw(AT, CRASH_WINDOW + NAME_WINDOW));
         let disk = self.shared.books().slots[at].disk.clone();
-        disk.arm(match nth.checked_sub(CRASH_WINDOW) {
-            None => Fault::DieAtMutation(disk.mutations() + nth),
-            Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
-        });
+        self.shared.draw(|choices| arm_death(choices, AT, &disk, (CRASH_WINDOW, NAME_WINDOW)));
     }
 
     fn arm_error(&self, at: usize) {
         let nth = self.shared.draw(|choices| choices.draw(AT, CRASH_WINDOW));
         let errno = *self.shared.draw(|choices| choices.pick(HOW, &[Errno::Eio, Errno::Enospc]));
-        let disk = self.shared.books().slots[at].disk.clone();
+        let disk = {
+            let mut books = self.shared.books();
+            books.slots[at].fault_armed = true;
+            books.slots[at].disk.clone()
+        };
         disk.arm(Fault::ErrorAtCall { call: disk.calls() + nth, errno });
     }
 
     fn lose_all_power(&mut self) {
-        let up = self.shared.books().up();
-        for at in up {
-            self.kill(at, Death::Power);
-        }
+        self.lose_power_everywhere();
         self.shared.books().hit(ClusterPlace::AllPowerLost);
     }
 
@@ -289,8 +318,10 @@ impl Machines {
         let licence = {
             let mut books = self.shared.books();
             let (id, voters) = (books.slots[at].id, books.members.voters.clone());
-            let ready =
-                self.storm.losses && books.slots[at].floor > 0 && !books.closing && books.knows_its_members();
+            let ready = self.storm.losses
+                && books.slots[at].floor > 0
+                && !books.closing
+                && books.members_know_it(Some(id));
             if ready { books.budget.grant(&voters, id, at) } else { None }
         };
         let Some(licence) = licence else { return };
@@ -304,12 +335,12 @@ impl Machines {
         let now = disk.peek(SIDECAR).filter(|_| settled);
         match (how, &slot.old_sidecar) {
             (1 | 2, Some(old)) if now.is_some() && now.as_ref() != Some(old) => {
-                forget(&disk, Some(old));
+                forget(&licence, &disk, Some(old));
                 slot.robbed = true;
                 books.hit(ClusterPlace::SidecarRolledBack);
             }
             (0..=3, _) if now.is_some() => {
-                forget(&disk, None);
+                forget(&licence, &disk, None);
                 slot.robbed = true;
                 books.hit(ClusterPlace::SidecarLost);
             }
@@ -328,9 +359,13 @@ impl Machines {
         let keyring = *self
             .shared
             .draw(|choices| choices.pick(KEYRING, &[Keyring::Right, Keyring::None, Keyring::Other]));
+        if keyring == self.shared.books().slots[at].keyring {
+            return;
+        }
         self.kill(at, Death::Process);
-        self.shared.books().slots[at].keyring = keyring;
-        self.shared.books().hit(ClusterPlace::KekChanged);
+        let mut books = self.shared.books();
+        books.slots[at].keyring = keyring;
+        books.hit(ClusterPlace::KekChanged);
     }
 
     /// Something that a leader would have refused.
@@ -371,7 +406,7 @@ impl Machines {
 
     fn retire(&mut self, at: usize) {
         if self.shared.books().slots[at].status != Status::Empty {
-            self.kill(at, Death::Process);
+            self.kill(at, Death::Clean);
         }
         let mut books = self.shared.books();
         books.slots[at].status = Status::Empty;
@@ -379,8 +414,17 @@ impl Machines {
     }
 }
 
+/// A death within so many mutating calls from now, or within so many that are about names.
+pub(super) fn arm_death(choices: &mut Choices, site: Site, disk: &Disk, (calls, names): (u64, u64)) {
+    let nth = choices.draw(site, calls + names);
+    disk.arm(match nth.checked_sub(calls) {
+        None => Fault::DieAtMutation(disk.mutations() + nth),
+        Some(nth) => Fault::DieAtNameCall(disk.name_calls() + nth),
+    });
+}
+
 /// Takes the sidecar away, or puts another one in its place, as somebody with the wrong backup would.
-fn forget(disk: &sim::Disk, instead: Option<&[u8]>) {
+fn forget(_: &Licence, disk: &Disk, instead: Option<&[u8]>) {
     disk.disarm();
     let mount = disk.mount();
     mount.unlink(SIDECAR).expect("it is there, and no fault is armed");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
-use sim::{Address, Choices, Disk, Net, Probes, SharedChoices, Trace};
+use sim::{Address, Choices, Disk, Net, OpInfo, Probes, SharedChoices, Trace};
 
 use super::budget::{Budget, Licence};
 use super::client::Order;
@@ -12,7 +12,6 @@ use super::message::Message;
 use crate::chronicle::Chronicle;
 use crate::form::{Form, KeyNumber};
 use crate::seam::{Outage, SimKek};
-use crate::subject::Subject;
 use crate::teeth::{ClusterMistake, Past};
 use crate::world::look::Lookout;
 use crate::world::{Setup, node};
@@ -98,6 +97,8 @@ pub(super) enum Ended {
     Refused,
     /// It was asked to stop, and has.
     Stopped,
+    /// It has learnt that it is no member any more.
+    Removed,
 }
 
 /// Which KEK a node is started with.
@@ -118,7 +119,7 @@ pub(super) enum Status {
     Up,
     /// None does, and one is started again at this simulated millisecond.
     Down(u64),
-    /// It will not start until someone does something about it.
+    /// It is not started until someone does something about it.
     Refused,
     /// No member lives here.
     Empty,
@@ -155,6 +156,10 @@ pub(super) struct Slot {
     pub(super) old_sidecar: Option<Vec<u8>>,
     /// Whether an error was injected into this life.
     pub(super) faulted: bool,
+    /// The call that the last of them hit.
+    pub(super) fault_op: Option<OpInfo>,
+    /// Whether an error waits for a call to hit.
+    pub(super) fault_armed: bool,
     /// Whether it is to look at itself at its next tick.
     pub(super) look: bool,
     /// Newest index that its present life has applied.
@@ -237,11 +242,6 @@ impl Shared {
     pub(super) fn makes(&self, mistake: ClusterMistake) -> bool {
         self.setup.subject.cluster_mistake() == Some(mistake)
     }
-
-    /// Whether the subject looks at requests before they are proposed.
-    pub(super) fn admits(&self) -> bool {
-        self.setup.subject.keeps_index()
-    }
 }
 
 /// Simulated milliseconds since the run began.
@@ -275,15 +275,12 @@ impl Slot {
             robbed: false,
             old_sidecar: None,
             faulted: false,
+            fault_op: None,
+            fault_armed: false,
             look: false,
             applied: 0,
             halted: None,
             refusal: None,
         }
     }
-}
-
-/// Whether the subject goes back to its newest local snapshot when it starts.
-pub(super) const fn replays_from_snapshot(subject: Subject) -> bool {
-    !subject.keeps_index()
 }

@@ -10,13 +10,13 @@ use redb::WriteTransaction;
 
 use super::desk::Desk;
 use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Replica, broken};
-use super::shared::{Books, Ended, Keyring, Shared, replays_from_snapshot};
+use super::shared::{Books, Ended, Keyring, Shared};
 use super::store::Store;
 use crate::chronicle::ClusterEvent;
 use crate::history::{Event, Moment};
 use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
-use crate::subject::host::read_sessions;
+use crate::subject::host::{Sessions, read_sessions};
 use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
 use crate::world::node::refusal_name;
 
@@ -26,6 +26,8 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     let slot = &mut books.slots[at];
     slot.lives += 1;
     slot.faulted = false;
+    slot.fault_op = None;
+    slot.fault_armed = false;
     slot.stop = false;
     slot.halted = None;
     slot.applied = 0;
@@ -52,6 +54,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         if let Ok(member) = started {
             bury(member);
         }
+        shared.books().hit(ClusterPlace::CrashInStart);
         return Err(Ended::Died);
     }
     let mut books = shared.books();
@@ -75,7 +78,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
 
 /// How a life has ended by itself. Where nothing has gone wrong with its disk, it has no reason to.
 pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
-    let Gone::Broken(what) = gone else { return Ended::Stopped };
+    let Gone::Broken(what) = gone else { return Ended::Removed };
     let mut books = shared.books();
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
@@ -118,22 +121,14 @@ impl Replica {
         (id, lives, founder, keyring): (u64, u64, bool, Keyring),
         mut member: Box<dyn Member>,
     ) -> Result<Replica, Gone> {
-        let mut store = match Store::open(member.shared()).map_err(broken("store")) {
-            Ok(Some(store)) => store,
-            Ok(None) if founder => found(shared, member.as_mut())?,
-            Ok(None) => Store::blank(member.shared()),
+        let (store, applied, sessions) = match below_raft(shared, founder, id, member.as_mut()) {
+            Ok(below) => below,
             Err(gone) => {
                 bury(member);
                 return Err(gone);
             }
         };
-        let applied = if replays_from_snapshot(shared.setup.subject) {
-            go_back(member.as_mut(), &mut store)?
-        } else {
-            member.resume_after().expect("the subject keeps an index")
-        };
         let hard = store.hard().clone();
-        let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
@@ -148,11 +143,14 @@ impl Replica {
         let raw = RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!()));
         let raw = raw.expect("the configuration is valid, and what the store has was loaded");
         let mut books = shared.books();
-        if hard.commit > applied {
+        // One that refuses its next entry is committed further than it has applied for good.
+        let refuses = books.slots[at].refusal.as_ref().is_some_and(|(refused, _)| *refused == applied + 1);
+        if hard.commit > applied && !refuses {
             books.hit(ClusterPlace::CommittedAndNotApplied);
         }
         books.slots[at].applied = applied;
-        if !replays_from_snapshot(shared.setup.subject) {
+        // A subject without an index has gone back on purpose, and is looked at when it has caught up.
+        if shared.setup.subject.keeps_index() {
             books.observe(at, applied, member.as_ref(), Moment::Started);
             books.reached(at, applied);
         }
@@ -175,6 +173,30 @@ impl Replica {
             since_look: 0,
         })
     }
+}
+
+/// What Raft stands on: its log, the index that the state machine has applied, and the clients' sessions.
+fn below_raft(
+    shared: &Shared,
+    founder: bool,
+    id: u64,
+    member: &mut dyn Member,
+) -> Result<(Store, u64, Sessions), Gone> {
+    let mut store = match Store::open(member.shared()).map_err(broken("store"))? {
+        Some(store) => store,
+        None if founder => found(shared, member)?,
+        None => Store::blank(member.shared()),
+    };
+    let applied = match shared.setup.subject.keeps_index() {
+        true => member.resume_after().expect("the subject keeps an index"),
+        false => go_back(member, &mut store)?,
+    };
+    let conf = store.conf();
+    if !conf.voters.is_empty() && !conf.voters.contains(&id) && !conf.learners.contains(&id) {
+        return Err(Gone::Removed);
+    }
+    let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
+    Ok((store, applied, sessions))
 }
 
 /// The first entry of a founding member is the foundation itself: a snapshot of nothing at index 1, so that whoever joins
