@@ -32,7 +32,7 @@ fn check_seed_file(text: &str, status: i32, said: &[&str]) {
 
 #[test]
 fn unknown_names_are_usage_errors_that_list_the_known_ones() {
-    check(&["sweep", "--scenario", "nope"], 2, &["nope", "single", "reject"]);
+    check(&["sweep", "--scenario", "nope"], 2, &["nope", "single", "reject", "cluster"]);
     check(&["sweep", "--subject", "nope"], 2, &["nope", "hardened", "as-merged"]);
     check(&["sweep", "--profile", "nope"], 2, &["nope", "posix", "ext4-ordered"]);
     check(&["sweep", "--format", "nope"], 2, &["nope", "text", "json"]);
