@@ -120,9 +120,7 @@ fn breaking(name: &str) -> Chronicle {
             [rejects(A, 6, Reason::EpochRollback), rejects(B, 6, Reason::NodeCollision)],
         ),
         "acknowledged-request-survives" => with([done(NEW, VALUE, 4)]),
-        "answers-agree" => {
-            with([closed(NEW, bootstrap(), 4), done(NEW, bootstrap(), 2)])
-        }
+        "answers-agree" => with([closed(NEW, bootstrap(), 4), done(NEW, bootstrap(), 2)]),
         "refusal-has-its-reason" => with([refused(NEW, too_low(), Reason::NodeCollision, 4)]),
         // Of the first time nobody was told, so that the answers do not contradict each other.
         "refused-request-changes-nothing" => {
