@@ -2,10 +2,11 @@
 
 mod command;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use command::{check, json};
+use command::{check, json, text};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds")
@@ -32,7 +33,7 @@ fn check_seed_file(text: &str, status: i32, said: &[&str]) {
 
 #[test]
 fn unknown_names_are_usage_errors_that_list_the_known_ones() {
-    check(&["sweep", "--scenario", "nope"], 2, &["nope", "single", "reject"]);
+    check(&["sweep", "--scenario", "nope"], 2, &["nope", "single", "reject", "cluster"]);
     check(&["sweep", "--subject", "nope"], 2, &["nope", "hardened", "as-merged"]);
     check(&["sweep", "--profile", "nope"], 2, &["nope", "posix", "ext4-ordered"]);
     check(&["sweep", "--format", "nope"], 2, &["nope", "text", "json"]);
@@ -48,15 +49,76 @@ fn unknown_names_are_usage_errors_that_list_the_known_ones() {
 }
 
 #[test]
-fn a_clean_sweep_prints_one_object_and_exits_0() {
-    let report = json(&["sweep", "--count", "40", "--format", "json"], 0);
+fn a_clean_sweep_of_all_scenarios_prints_one_object_and_exits_0() {
+    let report = json(&["sweep", "--count", "16", "--format", "json"], 0);
     assert_eq!(report["command"], "sweep");
     assert_eq!(report["violations"], 0);
     assert_eq!(report["partial"], false);
     let scenarios = report["scenarios"].as_array().expect("a list");
-    assert_eq!(scenarios.len(), 2);
-    assert_eq!(scenarios[0]["seeds"], 40);
+    let names: Vec<_> = scenarios.iter().map(|row| row["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["single", "reject", "cluster"]);
+    assert!(scenarios.iter().all(|row| row["seeds"] == 16), "{scenarios:#?}");
     assert!(scenarios[0]["probes"]["outcome/applied"].as_u64().expect("a count") > 0);
+    assert!(scenarios[..2].iter().all(|row| row.get("time").is_none()), "no time passes on one node");
+}
+
+/// The keys of an object, in the order of the alphabet.
+fn keys(value: &serde_json::Value) -> BTreeSet<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_sweep_of_the_cluster_has_the_documented_shape_and_says_how_time_went() {
+    let report = json(&["sweep", "--scenario", "cluster", "--count", "4", "--format", "json"], 0);
+    let of_a_report = [
+        "command",
+        "subject",
+        "profile",
+        "partial",
+        "jobs",
+        "seconds",
+        "seeds_per_second_per_core",
+        "scenarios",
+        "violations",
+    ];
+    assert_eq!(keys(&report), BTreeSet::from(of_a_report));
+    let row = &report["scenarios"][0];
+    let of_a_scenario = [
+        "name",
+        "seeds",
+        "entries",
+        "crashes",
+        "seconds",
+        "seeds_per_second_per_core",
+        "time",
+        "trace_digest",
+        "probes",
+        "findings",
+    ];
+    assert_eq!(keys(row), BTreeSet::from(of_a_scenario));
+    assert_eq!(keys(&row["time"]), BTreeSet::from(["simulated_to_wall", "convergence_ms_max"]));
+    assert!(row["time"]["simulated_to_wall"].as_f64().is_some_and(|ratio| ratio > 1.0), "{row:#}");
+    assert!(row["time"]["convergence_ms_max"].as_u64().is_some_and(|most| most > 0), "{row:#}");
+    assert!(keys(&row["probes"]).iter().all(|name| name.starts_with("cluster/")), "{row:#}");
+    assert!(row["entries"].as_u64() > Some(0) && row["crashes"].is_u64(), "{row:#}");
+    check(
+        &["sweep", "--scenario", "cluster", "--count", "4"],
+        0,
+        &["cluster: at the end of the log at most", "simulated seconds a second and core"],
+    );
+}
+
+#[test]
+fn a_seed_of_the_cluster_replays_to_one_timeline() {
+    let said = ["scenario cluster, subject hardened", " in term ", "no more faults", "draws, trace "];
+    let once = check(&["replay", "3", "--scenario", "cluster"], 0, &said);
+    let again = check(&["replay", "3", "--scenario", "cluster"], 0, &said);
+    assert_eq!(once.stdout, again.stdout);
+    let report = json(&["replay", "3", "--scenario", "cluster", "--format", "json"], 0);
+    assert_eq!(report["scenario"], "cluster");
+    let trace = report["trace_hash"].as_str().expect("hex");
+    assert!(text(&once.stdout).contains(&format!("trace {trace}")), "{trace}");
+    assert!(report["timeline"].as_array().is_some_and(|lines| lines.len() > 100));
 }
 
 #[test]
@@ -99,7 +161,8 @@ fn a_probe_that_no_seed_hits_is_a_violation_where_that_is_asked_for() {
 
 #[test]
 fn a_time_limit_ends_a_sweep_early_and_says_so() {
-    let report = json(&["sweep", "--count", "100000000", "--time-limit", "1s", "--format", "json"], 0);
+    let endless = ["sweep", "--scenario", "single", "--count", "100000000", "--time-limit", "1s"];
+    let report = json(&[endless.as_slice(), &["--format", "json"]].concat(), 0);
     assert_eq!(report["partial"], true);
 }
 

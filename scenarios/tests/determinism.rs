@@ -4,18 +4,23 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::{setup, sweep_range};
+use common::{CLUSTER_SEEDS, setup, sweep_range};
 use scenarios::prove::{Errors, Terms, every_log};
 use scenarios::run::{Source, run};
 use scenarios::subject::Subject;
 use scenarios::world::Scenario;
 use sim::{Lies, Profile};
 
+/// How many seeds of a scenario: so many, or what is left of that in a cluster.
+fn seeds(scenario: Scenario, of_one_node: u64) -> u64 {
+    if scenario == Scenario::Cluster { CLUSTER_SEEDS / 3 } else { of_one_node }
+}
+
 #[test]
 fn a_seed_run_twice_has_one_trace() {
     for scenario in Scenario::ALL {
         for subject in Subject::ALL {
-            for seed in 0..40 {
+            for seed in 0..seeds(scenario, 40) {
                 let once =
                     run(setup(scenario, subject), Source::Seed(seed), true).expect("a seed always fits");
                 let again =
@@ -31,7 +36,7 @@ fn a_seed_run_twice_has_one_trace() {
 #[test]
 fn a_recorded_tape_replays_to_the_same_trace() {
     for scenario in Scenario::ALL {
-        for seed in 0..20 {
+        for seed in 0..seeds(scenario, 20) {
             let setup = setup(scenario, Subject::Hardened);
             let once = run(setup, Source::Seed(seed), false).expect("a seed always fits");
             let again = run(setup, Source::Tape(once.tape.clone()), false).expect("its own tape fits");
@@ -42,11 +47,13 @@ fn a_recorded_tape_replays_to_the_same_trace() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let setup = setup(Scenario::Single, Subject::AsMerged);
-    let one = sweep_range(setup, 0, 100, 1);
-    let two = sweep_range(setup, 0, 100, 2);
-    assert_eq!(one.trace_digest, two.trace_digest);
-    assert_eq!(one.findings, two.findings);
+    for (scenario, seeds) in [(Scenario::Single, 100), (Scenario::Cluster, CLUSTER_SEEDS)] {
+        let setup = setup(scenario, Subject::AsMerged);
+        let one = sweep_range(setup, 0, seeds, 1);
+        let two = sweep_range(setup, 0, seeds, 2);
+        assert_eq!(one.trace_digest, two.trace_digest, "{scenario}");
+        assert_eq!(one.findings, two.findings, "{scenario}");
+    }
 }
 
 /// Both the debug and the release build check these numbers, so they are equal to each other, and to yesterday's.

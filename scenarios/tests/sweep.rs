@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{setup, sweep_range};
+use common::{CLUSTER_SEEDS, setup, sweep_range};
 use scenarios::run::Tally;
 use scenarios::subject::Subject;
+use scenarios::world::cluster::CONVERGENCE_MS_MAX;
 use scenarios::world::{Scenario, Setup};
 use sim::{Lies, Profile};
 
@@ -15,8 +16,13 @@ fn seeds() -> (u64, u64) {
     (asked.seed, asked.seed + asked.count)
 }
 
-fn check_clean(setup: Setup) -> Tally {
+/// As many seeds of a cluster as take about the time of all those of one node.
+fn seeds_of_a_cluster() -> (u64, u64) {
     let (first, end) = seeds();
+    (first, first + (end - first).div_ceil(8))
+}
+
+fn check_clean(setup: Setup, (first, end): (u64, u64)) -> Tally {
     let tally = sweep_range(setup, first, end, 2);
     let found = tally.findings.iter().next();
     if let Some((fingerprint, found)) = found {
@@ -33,7 +39,7 @@ fn check_clean(setup: Setup) -> Tally {
 
 #[test]
 fn the_applier_survives_crashes_and_redelivery() {
-    let tally = check_clean(setup(Scenario::Single, Subject::Hardened));
+    let tally = check_clean(setup(Scenario::Single, Subject::Hardened), seeds());
     let (first, end) = seeds();
     // An average over a few seeds says nothing.
     if end - first >= 300 {
@@ -45,12 +51,24 @@ fn the_applier_survives_crashes_and_redelivery() {
 #[test]
 fn the_applier_survives_on_an_ordered_journal_too() {
     let honest = setup(Scenario::Single, Subject::Hardened);
-    check_clean(Setup { profile: Profile::Ext4Ordered, ..honest });
+    check_clean(Setup { profile: Profile::Ext4Ordered, ..honest }, seeds());
 }
 
 #[test]
 fn every_rejection_is_pure_in_every_state() {
-    check_clean(setup(Scenario::Reject, Subject::Hardened));
+    check_clean(setup(Scenario::Reject, Subject::Hardened), seeds());
+}
+
+#[test]
+fn the_cluster_survives_faults_of_disk_and_network_in_one_run() {
+    let (first, end) = seeds_of_a_cluster();
+    let tally = check_clean(setup(Scenario::Cluster, Subject::Hardened), (first, end));
+    // An average over a few seeds says nothing.
+    if end - first >= 30 {
+        assert!(tally.entries >= 10 * tally.seeds, "{} entries in {} seeds", tally.entries, tally.seeds);
+        assert!(tally.crashes >= 4 * tally.seeds, "{} crashes in {} seeds", tally.crashes, tally.seeds);
+    }
+    assert!((1..=CONVERGENCE_MS_MAX).contains(&tally.convergence_ms_max), "{}", tally.convergence_ms_max);
 }
 
 fn fingerprints(tally: &Tally) -> Vec<&str> {
@@ -74,6 +92,16 @@ fn known_defects_of_the_reference_are_found() {
     for fingerprint in known {
         assert!(found.contains(&fingerprint), "{fingerprint} is not among {found:#?}");
     }
+}
+
+/// A follower that was restored from a snapshot has no keys, and what a leader has proposed halts the log.
+#[test]
+fn known_defects_of_the_reference_are_found_in_a_cluster() {
+    let tally = sweep_range(setup(Scenario::Cluster, Subject::AsMerged), 0, 2 * CLUSTER_SEEDS, 2);
+    let found = fingerprints(&tally);
+    assert!(found.contains(&"snapshot-brings-keys/missing/keys"), "{found:#?}");
+    let halts = |found: &&str| found.starts_with("admitted-is-never-rejected/already-bootstrapped/");
+    assert!(found.iter().any(halts), "{found:#?}");
 }
 
 fn check_lie_is_caught(lies: Lies, expected: &[&str]) {

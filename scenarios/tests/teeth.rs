@@ -6,17 +6,28 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use common::{setup, sweep_range};
-use scenarios::invariants::INVARIANTS;
+use common::{CLUSTER_SEEDS, setup, sweep_range};
+use scenarios::invariants::{CLUSTER, INVARIANTS};
 use scenarios::subject::Subject;
 use scenarios::teeth::{Kind, Trial, WRONG, Wrong, put_all_to_trial};
 use scenarios::world::Scenario;
 
-/// Everything in the table, searched for once.
+/// Wrong hosts that a handful of seeds convict. A seed of a cluster takes long without optimisation, so the others are
+/// left to `cargo sim teeth`, which goes on for as long as it takes; the wrong hosts that notice what no other one does
+/// are run by the release build of this file too (see [`SLOW`]).
+const QUICK_HOSTS: [&str; 4] = [
+    "follower-forwards-proposals",
+    "snapshots-without-keys",
+    "leader-answers-early",
+    "sessions-are-forgotten",
+];
+
+/// Everything in the table but slow wrong hosts, searched for once.
 fn trials() -> &'static [Trial] {
     static TRIALS: OnceLock<Vec<Trial>> = OnceLock::new();
     TRIALS.get_or_init(|| {
-        let wrong: Vec<&'static Wrong> = WRONG.iter().collect();
+        let asked = |wrong: &&Wrong| wrong.kind() != Kind::WrongHost || QUICK_HOSTS.contains(&wrong.name);
+        let wrong: Vec<&'static Wrong> = WRONG.iter().filter(asked).collect();
         put_all_to_trial(&wrong, 2_000, 2, &|| false, &|_| {}).expect("the harness itself does not fail")
     })
 }
@@ -46,7 +57,8 @@ fn every_lying_adapter_is_noticed_by_the_invariant_that_is_there_for_it() {
 #[test]
 fn every_wrong_subject_is_convicted_of_what_its_base_does_not_do() {
     let mut count = 0;
-    let base = Scenario::ALL.map(|scenario| sweep_range(setup(scenario, Subject::AsMerged), 0, 500, 2));
+    let base =
+        Scenario::OF_ONE_NODE.map(|scenario| sweep_range(setup(scenario, Subject::AsMerged), 0, 500, 2));
     for trial in of_kind(Kind::WrongSubject) {
         let catch = trial.expected.as_ref().unwrap_or_else(|| panic!("{trial:#?}"));
         let fingerprint = &catch.violation.fingerprint;
@@ -57,9 +69,75 @@ fn every_wrong_subject_is_convicted_of_what_its_base_does_not_do() {
 }
 
 #[test]
+fn a_wrong_host_is_noticed_by_the_invariant_that_is_there_for_it() {
+    let mut count = 0;
+    for trial in of_kind(Kind::WrongHost) {
+        assert!(trial.expected.is_some(), "{trial:#?}");
+        count += 1;
+    }
+    assert_eq!(count, QUICK_HOSTS.len());
+}
+
+/// Who trips what in a cluster: a subject, and lines of the table that have to notice it. Lines without a wrong host of
+/// their own are tripped by one of somebody else, or by the apply path as merged.
+const NOTICED: [(&str, &[&str]); 3] = [
+    (
+        "as-merged",
+        &[
+            "replicas-agree",
+            "admitted-is-never-rejected",
+            "refusal-halts-everyone-alike",
+            "snapshot-brings-keys",
+            "lost-sidecar-is-refused",
+            "cluster-converges",
+        ],
+    ),
+    ("leader-answers-early", &["acknowledged-request-survives"]),
+    (
+        "sessions-are-forgotten",
+        &["answers-agree", "refusal-has-its-reason", "refused-request-changes-nothing"],
+    ),
+];
+
+/// What takes hundreds of seeds: two nodes have to be elected in one term, and to commit one index each.
+const SLOW: (&str, &[&str]) = ("votes-before-the-sync", &["one-leader-per-term", "one-log"]);
+
+/// Runs seeds until all of `names` have noticed the subject, and says which have not.
+fn unnoticed(subject: &str, names: &[&'static str], seeds_max: u64) -> BTreeSet<&'static str> {
+    const CHUNK: u64 = 32;
+    let setup = setup(Scenario::Cluster, subject.parse().expect("a subject"));
+    let mut left: BTreeSet<&str> = names.iter().copied().collect();
+    for first in (0..seeds_max).step_by(CHUNK as usize) {
+        let tally = sweep_range(setup, first, first + CHUNK, 2);
+        tally.findings.values().for_each(|found| {
+            left.remove(found.invariant);
+        });
+        if left.is_empty() {
+            break;
+        }
+    }
+    left
+}
+
+#[test]
+fn every_invariant_of_a_cluster_notices_something() {
+    let listed = NOTICED.iter().chain([&SLOW]).flat_map(|(_, names)| names.iter().copied());
+    assert_eq!(listed.collect::<BTreeSet<&str>>(), CLUSTER.iter().map(|line| line.name).collect());
+    for (subject, names) in NOTICED {
+        assert_eq!(unnoticed(subject, names, 320), BTreeSet::new(), "{subject}");
+    }
+    // The gate runs this file in release as well.
+    if !cfg!(debug_assertions) {
+        let (subject, names) = SLOW;
+        assert_eq!(unnoticed(subject, names, 4_000), BTreeSet::new(), "{subject}");
+    }
+}
+
+#[test]
 fn an_honest_run_has_no_finding() {
     for scenario in Scenario::ALL {
-        let tally = sweep_range(setup(scenario, Subject::Hardened), 0, 300, 2);
+        let seeds = if scenario == Scenario::Cluster { CLUSTER_SEEDS } else { 300 };
+        let tally = sweep_range(setup(scenario, Subject::Hardened), 0, seeds, 2);
         assert!(tally.findings.is_empty(), "{:#?}", tally.findings);
     }
 }
@@ -68,12 +146,18 @@ fn an_honest_run_has_no_finding() {
 fn names_are_distinct_and_expected_invariants_exist() {
     let names: BTreeSet<&str> = WRONG.iter().map(|wrong| wrong.name).collect();
     assert_eq!(names.len(), WRONG.len());
+    let of_a_node = INVARIANTS.iter().map(|invariant| invariant.name);
+    let of_a_cluster = CLUSTER.iter().map(|invariant| invariant.name);
     for wrong in WRONG {
-        // A panic is noticed by whoever runs the seed, before any invariant is asked.
-        let known = INVARIANTS.iter().any(|invariant| invariant.name == wrong.expected_invariant());
+        let expected = wrong.expected_invariant();
+        // A panic is noticed by whoever runs the seed, before any invariant is asked. What is asked of a node is asked
+        // of each member of a cluster.
+        let known = of_a_node.clone().any(|name| name == expected)
+            || (wrong.kind() == Kind::WrongHost && of_a_cluster.clone().any(|name| name == expected));
         assert!(known || wrong.expected == "no-panic", "{wrong:?}");
         assert!(Subject::ALL.iter().all(|subject| subject.name() != wrong.name), "{wrong:?}");
     }
+    assert!(QUICK_HOSTS.iter().all(|name| names.contains(name)));
 }
 
 fn sim(args: &[&str]) -> Output {
@@ -91,7 +175,7 @@ fn check(args: &[&str], status: i32, said: &[&str]) -> String {
     text(&output.stdout)
 }
 
-const QUICK: [&str; 7] = [
+const QUICK: [&str; 9] = [
     "teeth",
     "--only",
     "kek-opens-damaged-blobs",
@@ -99,6 +183,8 @@ const QUICK: [&str; 7] = [
     "equal-ids",
     "--only",
     "disk-skips-directory-syncs",
+    "--only",
+    "snapshots-without-keys",
 ];
 
 #[test]
@@ -107,15 +193,22 @@ fn the_report_is_one_object_of_the_documented_shape_and_its_reproduce_lines_hold
     assert_eq!(text.lines().count(), 1, "exactly one object");
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(report["command"], "teeth");
-    assert_eq!(report["total"], 3);
-    assert_eq!(report["caught"], 3);
+    assert_eq!(report["total"], 4);
+    assert_eq!(report["caught"], 4);
     assert_eq!(report["redundant"], 0);
     assert_eq!(report["partial"], false);
     let rows = report["wrong"].as_array().expect("a list");
     let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["disk-skips-directory-syncs", "kek-opens-damaged-blobs", "equal-ids"]);
+    assert_eq!(
+        names,
+        ["disk-skips-directory-syncs", "kek-opens-damaged-blobs", "equal-ids", "snapshots-without-keys"]
+    );
+    let kinds: Vec<_> = rows.iter().map(|row| row["kind"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, ["lying-adapter", "lying-adapter", "wrong-subject", "wrong-host"]);
     for row in rows {
-        assert!(["lying-adapter", "wrong-subject"].contains(&row["kind"].as_str().expect("a kind")));
+        let on_one_node = row["kind"] != "wrong-host";
+        let scenarios: &[&str] = if on_one_node { &["single", "reject"] } else { &["cluster"] };
+        assert_eq!(row["scenarios"], serde_json::json!(scenarios));
         assert_eq!((&row["caught"], &row["redundant"]), (&true.into(), &false.into()));
         assert_eq!(row["by"], row["expected"]["invariant"]);
         assert_eq!(row["expected"]["noticed"], true);
@@ -129,7 +222,7 @@ fn the_report_is_one_object_of_the_documented_shape_and_its_reproduce_lines_hold
 #[test]
 fn the_number_of_jobs_does_not_change_when_something_is_caught() {
     let table = |jobs: &str| {
-        let text = check(&[QUICK.as_slice(), &["--jobs", jobs]].concat(), 0, &["3 of 3 caught"]);
+        let text = check(&[QUICK.as_slice(), &["--jobs", jobs]].concat(), 0, &["4 of 4 caught"]);
         // The last line has the time it took.
         text.lines().filter(|line| !line.contains(" of ")).map(str::to_owned).collect::<Vec<String>>()
     };
@@ -144,6 +237,8 @@ fn what_is_not_caught_is_said_with_what_was_tried() {
     let report: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(report["wrong"][0]["caught"], false);
     assert_eq!(report["wrong"][0]["by"], serde_json::Value::Null);
+    let hard = ["teeth", "--only", "install-starts-with-the-database", "--count", "2"];
+    check(&hard, 1, &["UNCAUGHT", "start-succeeds", "seeds 0..2 of cluster\n", "0 of 1"]);
 }
 
 #[test]
@@ -151,7 +246,7 @@ fn wrong_usage_lists_what_is_known() {
     check(
         &["teeth", "--only", "nope"],
         2,
-        &["nope", "disk-skips-file-syncs", "second-bootstrap-other-bytes"],
+        &["nope", "disk-skips-file-syncs", "second-bootstrap-other-bytes", "member-goes-past-refusals"],
     );
     check(&["teeth", "--count", "0"], 2, &["0"]);
     check(&["teeth", "--format", "junit"], 2, &["junit", "text", "json"]);

@@ -1,5 +1,5 @@
-//! The simulated world of a deterministic test harness: decisions, a disk that can crash, and a record of
-//! what happened.
+//! The simulated world of a deterministic test harness: decisions, a disk that can crash, a network that loses
+//! messages, and a record of what happened.
 //!
 //! - [`Choices`] is the one door for every surprise. It answers from a seed, a tape, a fuzzer's bytes, or
 //!   walks all answers there are ([`Exhaustive`]); whatever it answers is on its [`Tape`], and 0 always means

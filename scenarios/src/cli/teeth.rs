@@ -14,7 +14,6 @@ use crate::prove::script;
 use crate::run::RunError;
 use crate::teeth::barriers::{self, Judgement, Mutant};
 use crate::teeth::{Catch, Trial, WRONG, Wrong, put_all_to_trial};
-use crate::world::Scenario;
 
 #[derive(Serialize)]
 struct TeethReport {
@@ -52,6 +51,8 @@ struct WrongReport {
 enum More {
     Trial {
         expected: ExpectedReport,
+        /// Where it was searched for.
+        scenarios: Vec<&'static str>,
         /// What noticed it first, which may be another invariant than the expected one.
         first: Option<FirstReport>,
         seeds_tried: u64,
@@ -106,6 +107,7 @@ impl From<&Trial> for WrongReport {
                     by: first.violation.invariant,
                     after_seeds: first.after_seeds(),
                 }),
+                scenarios: trial.wrong.scenarios().iter().map(|scenario| scenario.name()).collect(),
                 seeds_tried: trial.seeds,
             },
         }
@@ -250,7 +252,9 @@ fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
     }
     for row in &report.wrong {
         match &row.more {
-            More::Trial { expected, seeds_tried, .. } => trial(row, expected, *seeds_tried, out)?,
+            More::Trial { expected, scenarios, seeds_tried, .. } => {
+                trial(row, expected, &scenarios.join(" and "), *seeds_tried, out)?;
+            }
             More::Barrier { line, source, log, path, .. } => {
                 writeln!(out)?;
                 writeln!(out, "{}", row.name)?;
@@ -275,13 +279,13 @@ fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
 fn trial(
     row: &WrongReport,
     expected: &ExpectedReport,
+    scenarios: &str,
     seeds_tried: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
     if expected.noticed {
         return Ok(());
     }
-    let scenarios = Scenario::ALL.map(Scenario::name).join(" and ");
     let (name, expected) = (&row.name, expected.fingerprint);
     writeln!(out)?;
     match row.caught {

@@ -310,3 +310,6 @@ fn cluster_converges(chronicle: &Chronicle) -> Vec<Broken> {
     let evidence = format!("{:?}; applied {:?}, halted {:?}", end.waiting_for, end.applied, end.halted);
     vec![broken("not-in-time", "end", evidence)]
 }
+
+#[cfg(test)]
+mod tests;

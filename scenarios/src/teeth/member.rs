@@ -12,7 +12,7 @@ use applier::registry::{
 use applier::{RaftIndex, StartError};
 use redb::WriteTransaction;
 
-use crate::seam::{HostsData, SimBackend, SimFiles, SimRegistry};
+use crate::seam::{HostsData, SimFiles, SimRegistry};
 use crate::subject::{Member, SIDECAR, Surroundings, hardened};
 
 /// Starts a life of it.
@@ -24,13 +24,13 @@ pub(super) fn start(world: &Surroundings) -> Result<Box<dyn Member>, StartError>
 
 /// Files that hold the sidecar's rename back.
 #[derive(Clone)]
-struct LateFiles {
-    inner: SimFiles,
+struct LateFiles<F> {
+    inner: F,
     /// The temporary name, where a rename was held back.
     held: Arc<Mutex<Option<String>>>,
 }
 
-impl LateFiles {
+impl<F: Files> LateFiles<F> {
     fn hold(&self, from: Option<&str>) -> Option<String> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut held, from.map(str::to_owned))
@@ -46,8 +46,8 @@ impl LateFiles {
     }
 }
 
-impl Files for LateFiles {
-    type Backend = SimBackend;
+impl<F: Files> Files for LateFiles<F> {
+    type Backend = F::Backend;
 
     fn open_read(&self, path: &str) -> io::Result<Box<dyn io::Read>> {
         self.inner.open_read(path)
@@ -83,14 +83,14 @@ impl Files for LateFiles {
         self.inner.len(path)
     }
 
-    fn backend(&self, path: &str, create: bool) -> io::Result<SimBackend> {
+    fn backend(&self, path: &str, create: bool) -> io::Result<F::Backend> {
         self.inner.backend(path, create)
     }
 }
 
 struct LateRegistry {
     inner: SimRegistry,
-    files: LateFiles,
+    files: LateFiles<SimFiles>,
 }
 
 impl HostsData for LateRegistry {

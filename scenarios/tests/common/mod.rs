@@ -7,6 +7,9 @@ use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
 use sim::{Lies, Profile};
 
+/// Seeds of the world `cluster` where others get hundreds: each takes some twenty times as long.
+pub(crate) const CLUSTER_SEEDS: u64 = 30;
+
 /// An honest disk under the default profile.
 pub(crate) fn setup(scenario: Scenario, subject: Subject) -> Setup {
     Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE }
