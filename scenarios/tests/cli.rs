@@ -49,6 +49,17 @@ fn unknown_names_are_usage_errors_that_list_the_known_ones() {
 }
 
 #[test]
+fn a_scenario_that_cannot_show_a_mistake_is_wrong_usage() {
+    for (subject, scenario) in [("leader-does-not-probe", "single"), ("registry-forgets-a-row", "cluster")] {
+        for command in [vec!["sweep", "--count", "1"], vec!["replay", "1"]] {
+            let args = [command, vec!["--subject", subject, "--scenario", scenario]].concat();
+            let said = format!("{scenario} cannot show what is wrong with {subject}");
+            check(&args, 2, &[&said]);
+        }
+    }
+}
+
+#[test]
 fn a_clean_sweep_of_all_scenarios_prints_one_object_and_exits_0() {
     let report = json(&["sweep", "--count", "16", "--format", "json"], 0);
     assert_eq!(report["command"], "sweep");

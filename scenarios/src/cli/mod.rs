@@ -102,6 +102,17 @@ impl SetupArgs {
         Setup { scenario, subject, profile, lies: self.lies() }
     }
 
+    /// Whether a scenario runs the subject as what it is; if not, why.
+    fn check(&self, scenario: Scenario) -> Result<(), String> {
+        let subject = self.subject();
+        if subject.scenarios().contains(&scenario) {
+            return Ok(());
+        }
+        let names: Vec<&str> = subject.scenarios().iter().map(|scenario| scenario.name()).collect();
+        let names = names.join(" or ");
+        Err(format!("{scenario} cannot show what is wrong with {subject}; run it with --scenario {names}"))
+    }
+
     fn lies(&self) -> Lies {
         self.lie.unwrap_or(Lies::NONE)
     }
@@ -156,7 +167,7 @@ impl SweepArgs {
     }
 
     fn scenarios(&self) -> &[Scenario] {
-        if self.scenario.is_empty() { &Scenario::ALL } else { &self.scenario }
+        if self.scenario.is_empty() { self.setup.subject().scenarios() } else { &self.scenario }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Exit, Format, ReplayArgs, complain, reproduce};
 use crate::run::{Checked, Source, run};
 use crate::seeds::{self, Case};
-use crate::world::{Scenario, Setup};
+use crate::world::Setup;
 
 #[derive(Serialize)]
 struct ReplayReport<'a> {
@@ -33,7 +33,11 @@ struct FindingReport<'a> {
 pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> {
     let (setup, source, again) = match args.what.parse::<u64>() {
         Ok(seed) => {
-            let setup = args.setup.setup(args.scenario.unwrap_or(Scenario::Single));
+            let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
+            if let Err(why) = args.setup.check(setup.scenario) {
+                complain(&why);
+                return Ok(Exit::Usage);
+            }
             (setup, Source::Seed(seed), reproduce(&setup, seed))
         }
         Err(_) if args.scenario.is_some() || args.setup.is_given() => {

@@ -12,6 +12,10 @@ use crate::run::{self, RunError, Tally};
 use crate::world::Setup;
 
 pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
+    if let Some(why) = args.scenarios().iter().find_map(|scenario| args.setup.check(*scenario).err()) {
+        complain(&why);
+        return Ok(Exit::Usage);
+    }
     let jobs = args.jobs.map_or_else(cores, usize::from);
     let began = now();
     let mut scenarios = Vec::new();

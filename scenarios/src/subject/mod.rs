@@ -20,6 +20,7 @@ use crate::model::{Rules, Verdict};
 use crate::seam::{Outage, SimFiles, SimKek};
 use crate::teeth::barriers::{self, Change};
 use crate::teeth::{ClusterMistake, Past, WRONG, Wrong};
+use crate::world::Scenario;
 
 pub use as_merged::Mistake;
 pub use member::{Admitted, Member, MemberSnapshot};
@@ -73,6 +74,15 @@ impl Subject {
             Subject::Hardened | Subject::Changed(_) => true,
             Subject::AsMerged => false,
             Subject::Wrong(wrong) => wrong.base().keeps_index(),
+        }
+    }
+
+    /// The scenarios that run it as what it is.
+    pub const fn scenarios(self) -> &'static [Scenario] {
+        match self {
+            Subject::Hardened | Subject::AsMerged => &Scenario::ALL,
+            Subject::Changed(_) => &Scenario::OF_ONE_NODE,
+            Subject::Wrong(wrong) => wrong.scenarios(),
         }
     }
 
