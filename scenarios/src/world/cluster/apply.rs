@@ -316,8 +316,7 @@ impl Replica {
         if self.shared.makes(ClusterMistake::SnapshotsWithoutKeys) {
             content.machine.sidecar = None;
         }
-        let mut snapshot = Snapshot::default();
-        snapshot.data = content.encode().into();
+        let mut snapshot = Snapshot { data: content.encode().into(), ..Snapshot::default() };
         let store = self.core.raw.store();
         let term = raft::Storage::term(store, self.applied).map_err(broken("term"))?;
         let metadata = snapshot.mut_metadata();

@@ -189,10 +189,9 @@ impl Books {
 
     /// What keeps the run from its end, if anything does.
     pub(super) fn left_to_do(&self) -> Option<String> {
-        if self.clients > 0 || self.operating || !self.lost.is_empty() {
-            if !self.hopeless {
-                return Some(format!("{} clients, operator {}", self.clients, self.operating));
-            }
+        let busy = self.clients > 0 || self.operating || !self.lost.is_empty();
+        if busy && !self.hopeless {
+            return Some(format!("{} clients, operator {}", self.clients, self.operating));
         }
         let refused = self.chronicle.refused_at();
         let last = self.chronicle.log.len() as u64 - 1;

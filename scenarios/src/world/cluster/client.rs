@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use madsim::time::{Instant, sleep};
+use madsim::time::sleep;
 use sim::{Address, Inbox, Site};
 
 use super::budget::Licence;
 use super::message::{Answer, Change, Message, Request, Wish};
-use super::shared::{Keyring, Shared, Status};
+use super::shared::{Keyring, Shared, Status, now};
 use crate::chronicle::{Asked, ClusterEvent, Refusal, Told};
 use crate::form::{Blob, Form};
 use crate::probes::ClusterPlace;
@@ -90,7 +90,7 @@ impl Client {
     }
 
     async fn listen(&mut self, about: Asked, patience_ms: u64) -> Option<Answer> {
-        let deadline = Instant::now() + Duration::from_millis(patience_ms);
+        let deadline = now() + Duration::from_millis(patience_ms);
         loop {
             match self.inbox.recv_until(deadline).await? {
                 Message::Answer { asked, answer } if asked == about => return Some(answer),

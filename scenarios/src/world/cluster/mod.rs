@@ -1,10 +1,10 @@
 //! The world `cluster`: three or five members with a disk each, real Raft between them, clients that ask for keys, and
 //! faults of disk and network in one run.
 //!
-//! - [`replica`] is one life of a member: how it [`start`]s, what it [`apply`]s, its [`desk`] for requests, its log in a
-//!   [`store`]. [`node`] is its process.
-//! - [`client`] is who asks, [`message`] what is said, [`nemesis`] what goes wrong, [`budget`] how much of it may.
-//! - [`shared`] is what all of them share, [`books`] what is taken down. What comes of it is a [`crate::chronicle`].
+//! - `replica` is one life of a member: how it starts (`start`), what it applies (`apply`), its desk for requests (`desk`),
+//!   its log (`store`). `node` is its process.
+//! - `client` is who asks, `message` what is said, `nemesis` what goes wrong, `budget` how much of it may.
+//! - `shared` is what all of them share, `books` what is taken down. What comes of it is a [`crate::chronicle`].
 
 mod apply;
 mod books;

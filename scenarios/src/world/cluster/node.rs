@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use madsim::time::{Instant, sleep};
+use madsim::time::sleep;
 use sim::Address;
 
 use super::replica::Replica;
-use super::shared::{Ended, Shared, Status};
+use super::shared::{Ended, Shared, Status, now};
 use super::start::{how_it_ended, start};
 use crate::history::Moment;
 
@@ -28,7 +28,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
     };
     let mut inbox = shared.net.bind(Address(replica.id));
     let tick = Duration::from_millis(shared.books().slots[at].tick_ms);
-    let mut next_tick = Instant::now() + tick;
+    let mut next_tick = now() + tick;
     loop {
         if let Err(gone) = replica.work() {
             return Some(how_it_ended(shared, at, gone));
@@ -49,9 +49,9 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
             }
             next = inbox.try_recv();
         }
-        if Instant::now() >= next_tick {
+        if now() >= next_tick {
             // A clock that a slow disk has held up does not make up for it in one instant.
-            next_tick = (next_tick + tick).max(Instant::now());
+            next_tick = (next_tick + tick).max(now());
             if housekeeping(shared, at, &mut replica) {
                 replica.stop();
                 return Some(Ended::Stopped);

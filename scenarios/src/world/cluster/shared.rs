@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
+use madsim::time::Instant;
 use sim::{Address, Choices, Disk, Net, OpInfo, Probes, SharedChoices, Trace};
 
 use super::budget::{Budget, Licence};
@@ -242,6 +243,12 @@ impl Shared {
     pub(super) fn makes(&self, mistake: ClusterMistake) -> bool {
         self.setup.subject.cluster_mistake() == Some(mistake)
     }
+}
+
+/// The present instant of simulated time.
+#[expect(clippy::disallowed_methods, reason = "it is madsim's, which knows simulated time only")]
+pub(super) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Simulated milliseconds since the run began.

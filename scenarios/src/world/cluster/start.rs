@@ -205,8 +205,7 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
     let mut content =
         member.capture().map_err(broken("capture"))?.expect("before its foundation it has no sidecar");
     content.machine.registry.applied_index = applier::RaftIndex(1);
-    let mut snapshot = Snapshot::default();
-    snapshot.data = content.encode().into();
+    let mut snapshot = Snapshot { data: content.encode().into(), ..Snapshot::default() };
     let founders = shared.books().founders();
     let metadata = snapshot.mut_metadata();
     metadata.index = 1;
