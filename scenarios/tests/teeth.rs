@@ -13,8 +13,8 @@ use scenarios::teeth::{Kind, Trial, WRONG, Wrong, put_all_to_trial};
 use scenarios::world::Scenario;
 
 /// Wrong hosts that a handful of seeds convict. A seed of a cluster takes long without optimisation, so the others are
-/// left to `cargo sim teeth`, which goes on for as long as it takes; the wrong hosts that notice what no other one does
-/// are run by the release build of this file too (see [`SLOW`]).
+/// left to `cargo sim teeth`, which goes on for as long as it takes; what only they trip is looked for by the release build
+/// of this file (see [`SLOW`]).
 const QUICK_HOSTS: [&str; 4] = [
     "follower-forwards-proposals",
     "snapshots-without-keys",
@@ -126,7 +126,7 @@ fn every_invariant_of_a_cluster_notices_something() {
     for (subject, names) in NOTICED {
         assert_eq!(unnoticed(subject, names, 320), BTreeSet::new(), "{subject}");
     }
-    // The gate runs this file in release as well.
+    // In debug this would take minutes. `cargo sim teeth` has it too.
     if !cfg!(debug_assertions) {
         let (subject, names) = SLOW;
         assert_eq!(unnoticed(subject, names, 4_000), BTreeSet::new(), "{subject}");

@@ -11,6 +11,7 @@ use super::message::{context_of, put_of};
 use super::nemesis::arm_death;
 use super::replica::{Core, Gone, Replica, broken};
 use super::shared::{Books, Keyring, Members};
+use super::start::is_member;
 use super::store::{Append, Store};
 use crate::chronicle::{Asked, ClusterEvent, Logged};
 use crate::form::{Form, Kind};
@@ -60,19 +61,24 @@ impl Replica {
         let due = committed.into_iter().filter(|entry| entry.index > self.applied).collect::<Vec<_>>();
         // Only a wrong subject does not sync its vote; it does not get to hide it in another transaction either.
         let sync = !self.shared.makes(ClusterMistake::VotesBeforeSync) || !append.entries.is_empty();
-        if due.is_empty() || self.halted || !sync {
+        if due.is_empty() || self.is_done() || !sync {
             let append = std::mem::take(&mut append);
             self.core.raw.mut_store().persist(append, sync).map_err(broken("append"))?;
             self.check()?;
         }
         for entry in due {
-            if self.halted {
+            if self.is_done() {
                 break;
             }
             append = self.apply_one(&entry, append)?;
         }
         self.core.raw.mut_store().persist(append, true).map_err(broken("append"))?;
         self.check()
+    }
+
+    /// Whether it applies nothing more in this life.
+    const fn is_done(&self) -> bool {
+        self.halted || self.removed
     }
 
     /// Applies one entry: the state machine's effect, the host's data, the session, the commit index and the membership
@@ -103,7 +109,7 @@ impl Replica {
         self.check()?;
         self.record(index, &form, (expected, before), &answer);
         match answer {
-            Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone::Broken("apply")),
+            Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone("apply")),
             Delivered::Decided(Verdict::Rejected(_)) => {
                 self.halted = true;
                 return Ok(append);
@@ -116,11 +122,20 @@ impl Replica {
         store.progressed(&hard, conf.as_ref());
         self.went_past((index, term), &form, expected);
         self.answer_applied(term, index, asked);
-        if conf.is_some_and(|conf| !conf.voters.contains(&self.id) && !conf.learners.contains(&self.id)) {
-            self.shared.books().hit(ClusterPlace::RemovedMemberStops);
-            return Err(Gone::Removed);
+        if conf.is_some_and(|conf| !is_member(&conf, self.id)) {
+            self.step_aside();
         }
         Ok(Append::default())
+    }
+
+    /// It has applied its own removal. raft-rs keeps a leader that is no member in office, and panics.
+    fn step_aside(&mut self) {
+        self.removed = true;
+        let term = self.core.raw.raft.term;
+        if self.core.raw.raft.state == StateRole::Leader {
+            self.core.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
+        self.shared.books().hit(ClusterPlace::RemovedMemberStepsAside);
     }
 
     /// A wrong host does not deliver again what was refused in an earlier life.
@@ -281,11 +296,11 @@ impl Replica {
         let installed = self.core.member.install(&content, &mut host);
         if self.check().is_err() {
             self.shared.books().hit(ClusterPlace::CrashInInstall);
-            return Err(Gone::Broken("disk"));
+            return Err(Gone("disk"));
         }
         if let Err(answer) = installed {
             self.shared.note("install-failed", [id, index, 0], || format!("{id:x}: {answer}"));
-            return Err(Gone::Broken("install"));
+            return Err(Gone("install"));
         }
         self.core.raw.mut_store().installed(snapshot, &hard);
         self.applied = index;

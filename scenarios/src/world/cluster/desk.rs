@@ -123,7 +123,7 @@ impl Replica {
             self.answer(request.from, request.asked, Answer::NotLeader { hint });
             return Ok(());
         }
-        if self.halted {
+        if self.halted || self.removed {
             self.not_yet(&request);
             return Ok(());
         }
@@ -203,7 +203,7 @@ impl Replica {
 
     /// The last look and the proposal, in one step.
     fn decide(&mut self, request: Request) -> Result<(), Gone> {
-        if self.halted {
+        if self.halted || self.removed {
             self.not_yet(&request);
             return Ok(());
         }

@@ -199,10 +199,6 @@ impl Machines {
                 self.kill(at, Death::Clean);
                 self.care_for_refused(at);
             }
-            Ended::Removed => {
-                self.kill(at, Death::Clean);
-                self.shared.books().slots[at].status = Status::Refused;
-            }
         }
     }
 

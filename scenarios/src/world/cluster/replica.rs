@@ -33,18 +33,13 @@ pub(super) const HEARTBEAT_TICKS: usize = 3;
 /// Ticks after which a snapshot that was sent is given up, so that the leader tries again.
 const SNAPSHOT_TICKS: u64 = 8;
 
-/// The life is over.
+/// The life is over: something that it could not do without has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
-    /// Something that it could not do without has failed.
-    Broken(&'static str),
-    /// It has applied its own removal. It must not go on: raft-rs keeps a leader that is no member in office, and panics.
-    Removed,
-}
+pub(super) struct Gone(pub(super) &'static str);
 
 /// What an error ends a life with. Its own words may hold what differs between runs.
 pub(super) fn broken<E>(what: &'static str) -> impl FnOnce(E) -> Gone {
-    move |_| Gone::Broken(what)
+    move |_| Gone(what)
 }
 
 /// What a dying process leaves behind is let go of without its closing work, which a dead disk would refuse anyway.
@@ -98,6 +93,9 @@ pub(super) struct Replica {
     pub(super) desk: Desk,
     pub(super) applied: u64,
     pub(super) halted: bool,
+    /// Whether it has applied its own removal. It applies nothing more then, and still votes, since the others may not know
+    /// yet that they can do without it.
+    pub(super) removed: bool,
     /// What it was started with, whatever its next life gets.
     pub(super) keyring: Keyring,
     pub(super) lives: u64,
@@ -116,7 +114,7 @@ impl Replica {
     /// Whether the disk has died under it.
     pub(super) fn check(&self) -> Result<(), Gone> {
         let dead = self.shared.books().slots[self.slot].disk.is_dead();
-        if dead { Err(Gone::Broken("disk")) } else { Ok(()) }
+        if dead { Err(Gone("disk")) } else { Ok(()) }
     }
 
     /// Ends it in good order: the database writes what closing it writes.

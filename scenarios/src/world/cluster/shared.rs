@@ -98,8 +98,6 @@ pub(super) enum Ended {
     Refused,
     /// It was asked to stop, and has.
     Stopped,
-    /// It has learnt that it is no member any more.
-    Removed,
 }
 
 /// Which KEK a node is started with.

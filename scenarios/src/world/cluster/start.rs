@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use applier::registry::HostRefused;
 use raft::RawNode;
-use raft::eraftpb::Snapshot;
+use raft::eraftpb::{ConfState, Snapshot};
 use redb::WriteTransaction;
 
 use super::desk::Desk;
@@ -78,7 +78,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
 
 /// How a life has ended by itself. Where nothing has gone wrong with its disk, it has no reason to.
 pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
-    let Gone::Broken(what) = gone else { return Ended::Removed };
+    let Gone(what) = gone;
     let mut books = shared.books();
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
@@ -121,7 +121,7 @@ impl Replica {
         (id, lives, founder, keyring): (u64, u64, bool, Keyring),
         mut member: Box<dyn Member>,
     ) -> Result<Replica, Gone> {
-        let (store, applied, sessions) = match below_raft(shared, founder, id, member.as_mut()) {
+        let (store, applied, sessions) = match below_raft(shared, founder, member.as_mut()) {
             Ok(below) => below,
             Err(gone) => {
                 bury(member);
@@ -129,6 +129,7 @@ impl Replica {
             }
         };
         let hard = store.hard().clone();
+        let removed = !store.conf().voters.is_empty() && !is_member(store.conf(), id);
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
@@ -164,6 +165,7 @@ impl Replica {
             desk: Desk::new(sessions),
             applied,
             halted: false,
+            removed,
             keyring,
             lives,
             hard,
@@ -175,11 +177,15 @@ impl Replica {
     }
 }
 
+/// Whether a node belongs to a membership, with a vote or without.
+pub(super) fn is_member(conf: &ConfState, id: u64) -> bool {
+    conf.voters.contains(&id) || conf.learners.contains(&id)
+}
+
 /// What Raft stands on: its log, the index that the state machine has applied, and the clients' sessions.
 fn below_raft(
     shared: &Shared,
     founder: bool,
-    id: u64,
     member: &mut dyn Member,
 ) -> Result<(Store, u64, Sessions), Gone> {
     let mut store = match Store::open(member.shared()).map_err(broken("store"))? {
@@ -191,10 +197,6 @@ fn below_raft(
         true => member.resume_after().expect("the subject keeps an index"),
         false => go_back(member, &mut store)?,
     };
-    let conf = store.conf();
-    if !conf.voters.is_empty() && !conf.voters.contains(&id) && !conf.learners.contains(&id) {
-        return Err(Gone::Removed);
-    }
     let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
     Ok((store, applied, sessions))
 }
@@ -215,9 +217,9 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
         Store::found(transaction, &snapshot).map_err(|error| HostRefused(error.to_string()))
     };
     if !member.apply(1, None, &mut host).advances() {
-        return Err(Gone::Broken("foundation"));
+        return Err(Gone("foundation"));
     }
-    Store::open(member.shared()).map_err(broken("store"))?.ok_or(Gone::Broken("foundation"))
+    Store::open(member.shared()).map_err(broken("store"))?.ok_or(Gone("foundation"))
 }
 
 /// A subject without an index goes back to its newest local snapshot, and everything later is delivered again.
