@@ -1,5 +1,5 @@
 //! The invariants of a cluster: one table more, over a chronicle. What is asked of each node alone is asked here too, node
-//! by node.
+//! by node; that the log is finished is `cluster-converges` here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
