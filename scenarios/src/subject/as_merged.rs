@@ -306,7 +306,7 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
 
     fn database(&self) -> Result<HostSnapshot, String> {
         let registry = self.registry.snapshot().map_err(|error| error.to_string())?;
-        Ok(HostSnapshot { registry, data: read_data(self.registry.redb())? })
+        Ok(HostSnapshot { registry, data: read_data(self.registry.redb().database())? })
     }
 
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
@@ -351,9 +351,9 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
 
     fn capture(&self) -> Result<Option<MemberSnapshot>, String> {
         let registry = self.registry.snapshot().map_err(|error| error.to_string())?;
-        let redb = self.registry.redb();
+        let database = self.registry.redb().database();
         let machine = Snapshot { registry, sidecar: None };
-        let (data, sessions) = (read_data(redb)?, read_sessions(redb.database())?);
+        let (data, sessions) = (read_data(database)?, read_sessions(database)?);
         Ok(Some(MemberSnapshot { machine, data, sessions }))
     }
 

@@ -86,7 +86,7 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
 
     fn database(&self) -> Result<HostSnapshot, String> {
         let registry = self.0.registry().snapshot().map_err(|error| error.to_string())?;
-        Ok(HostSnapshot { registry, data: read_data(self.0.registry().redb())? })
+        Ok(HostSnapshot { registry, data: read_data(self.0.registry().redb().database())? })
     }
 
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
@@ -163,8 +163,8 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
             Err(ApplyError::SidecarAhead { .. }) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let redb = self.0.registry().redb();
-        let (data, sessions) = (read_data(redb)?, read_sessions(redb.database())?);
+        let database = self.0.registry().redb().database();
+        let (data, sessions) = (read_data(database)?, read_sessions(database)?);
         Ok(Some(MemberSnapshot { machine, data, sessions }))
     }
 
@@ -184,7 +184,7 @@ pub(super) fn replace_host_part(
     host: Host<'_>,
 ) -> Result<(), HostRefused> {
     replace_data(transaction, &snapshot.data)?;
-    replace_sessions(transaction, &snapshot.sessions).map_err(|error| HostRefused(error.to_string()))?;
+    replace_sessions(transaction, &snapshot.sessions)?;
     host(transaction)
 }
 

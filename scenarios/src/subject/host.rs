@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use applier::registry::{HostRefused, RedbRegistry};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use applier::registry::HostRefused;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value, WriteTransaction};
 
 const DATA: TableDefinition<u64, u64> = TableDefinition::new("host.data");
 /// Client -> (request, index).
@@ -14,85 +14,90 @@ const SESSIONS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("host.se
 pub(crate) type Sessions = BTreeMap<u64, (u64, u64)>;
 
 pub(crate) fn write_data(transaction: &WriteTransaction, key: u64, value: u64) -> Result<(), HostRefused> {
-    let write = || -> Result<(), redb::Error> {
+    refusable(|| {
         transaction.open_table(DATA)?.insert(key, value)?;
         Ok(())
-    };
-    write().map_err(|error| HostRefused(error.to_string()))
-}
-
-pub(crate) fn replace_data(
-    transaction: &WriteTransaction,
-    data: &BTreeMap<u64, u64>,
-) -> Result<(), HostRefused> {
-    let write = || -> Result<(), redb::Error> {
-        let mut table = transaction.open_table(DATA)?;
-        table.retain(|_, _| false)?;
-        for (key, value) in data {
-            table.insert(key, value)?;
-        }
-        Ok(())
-    };
-    write().map_err(|error| HostRefused(error.to_string()))
-}
-
-pub(super) fn read_data(registry: &RedbRegistry) -> Result<BTreeMap<u64, u64>, String> {
-    let read = || -> Result<BTreeMap<u64, u64>, redb::Error> {
-        let view = registry.database().begin_read()?;
-        let table = match view.open_table(DATA) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut data = BTreeMap::new();
-        for row in table.iter()? {
-            let (key, value) = row?;
-            data.insert(key.value(), value.value());
-        }
-        Ok(data)
-    };
-    read().map_err(|error| error.to_string())
+    })
 }
 
 pub(crate) fn write_session(
     transaction: &WriteTransaction,
     client: u64,
     session: (u64, u64),
-) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(SESSIONS)?;
-    // A copy of an older request may come later than a newer one.
-    if table.get(client)?.is_none_or(|known| known.value().0 < session.0) {
-        table.insert(client, session)?;
-    }
-    Ok(())
+) -> Result<(), HostRefused> {
+    refusable(|| {
+        let mut table = transaction.open_table(SESSIONS)?;
+        // A copy of an older request may come later than a newer one.
+        if table.get(client)?.is_none_or(|known| known.value().0 < session.0) {
+            table.insert(client, session)?;
+        }
+        Ok(())
+    })
 }
 
-pub(crate) fn replace_sessions(
+pub(super) fn replace_data(
+    transaction: &WriteTransaction,
+    data: &BTreeMap<u64, u64>,
+) -> Result<(), HostRefused> {
+    replace(transaction, DATA, data)
+}
+
+pub(super) fn replace_sessions(
     transaction: &WriteTransaction,
     sessions: &Sessions,
-) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(SESSIONS)?;
-    table.retain(|_, _| false)?;
-    for (client, session) in sessions {
-        table.insert(client, session)?;
-    }
-    Ok(())
+) -> Result<(), HostRefused> {
+    replace(transaction, SESSIONS, sessions)
+}
+
+pub(super) fn read_data(database: &Database) -> Result<BTreeMap<u64, u64>, String> {
+    read(database, DATA)
 }
 
 pub(crate) fn read_sessions(database: &Database) -> Result<Sessions, String> {
-    let read = || -> Result<Sessions, redb::Error> {
+    read(database, SESSIONS)
+}
+
+/// Runs the host's part of a transaction.
+pub(crate) fn refusable(write: impl FnOnce() -> Result<(), redb::Error>) -> Result<(), HostRefused> {
+    write().map_err(|error| HostRefused(error.to_string()))
+}
+
+fn replace<V>(
+    transaction: &WriteTransaction,
+    table: TableDefinition<u64, V>,
+    rows: &BTreeMap<u64, V>,
+) -> Result<(), HostRefused>
+where
+    V: for<'a> Value<SelfType<'a> = V> + Copy + 'static,
+{
+    refusable(|| {
+        let mut table = transaction.open_table(table)?;
+        table.retain(|_, _| false)?;
+        for (key, value) in rows {
+            table.insert(*key, *value)?;
+        }
+        Ok(())
+    })
+}
+
+/// Every row of a table, which need not be there.
+fn read<V>(database: &Database, table: TableDefinition<u64, V>) -> Result<BTreeMap<u64, V>, String>
+where
+    V: for<'a> Value<SelfType<'a> = V> + 'static,
+{
+    let read = || -> Result<BTreeMap<u64, V>, redb::Error> {
         let view = database.begin_read()?;
-        let table = match view.open_table(SESSIONS) {
+        let table = match view.open_table(table) {
             Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Sessions::new()),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
             Err(error) => return Err(error.into()),
         };
-        let mut sessions = Sessions::new();
+        let mut rows = BTreeMap::new();
         for row in table.iter()? {
-            let (client, session) = row?;
-            sessions.insert(client.value(), session.value());
+            let (key, value) = row?;
+            rows.insert(key.value(), value.value());
         }
-        Ok(sessions)
+        Ok(rows)
     };
     read().map_err(|error| error.to_string())
 }

@@ -18,7 +18,7 @@ use crate::form::{Form, Kind};
 use crate::history::{Delivery, Event, Moment, SideEffects};
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
-use crate::subject::host::{write_data, write_session};
+use crate::subject::host::{refusable, write_data, write_session};
 use crate::subject::{Delivered, Held, Keys, MemberSnapshot, SIDECAR};
 use crate::teeth::ClusterMistake;
 use crate::world::node::is_before_rename;
@@ -77,7 +77,7 @@ impl Replica {
     }
 
     /// Whether it applies nothing more in this life.
-    const fn is_done(&self) -> bool {
+    pub(super) const fn is_done(&self) -> bool {
         self.halted || self.removed
     }
 
@@ -95,15 +95,14 @@ impl Replica {
         let hard = self.hard.clone();
         let Core { raw, member } = &mut *self.core;
         let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
-            let refused = |error: redb::Error| HostRefused(error.to_string());
-            raw.store().write_append(transaction, &append).map_err(refused)?;
+            refusable(|| raw.store().write_append(transaction, &append))?;
             if let Some((key, value)) = put {
                 write_data(transaction, key, value)?;
             }
             if asked.client != 0 {
-                write_session(transaction, asked.client, (asked.number, index)).map_err(refused)?;
+                write_session(transaction, asked.client, (asked.number, index))?;
             }
-            Store::write_progress(transaction, &hard, conf.as_ref()).map_err(refused)
+            refusable(|| Store::write_progress(transaction, &hard, conf.as_ref()))
         };
         let answer = member.apply(index, payload, &mut host);
         self.check()?;
@@ -149,9 +148,8 @@ impl Replica {
         self.applied = index;
         let mut books = self.shared.books();
         books.went_past(self.slot, index, form, expected);
-        books.forms_in_flight.remove(&index);
         let now = self.core.raw.raft.term;
-        if books.admitted.remove(&index).is_some_and(|admitted| admitted == term && term != now) {
+        if books.admitted.remove(&index).is_some_and(|admitted| admitted.term == term && term != now) {
             books.hit(ClusterPlace::LeaderChangedBeforeApply);
         }
         drop(books);
@@ -178,8 +176,7 @@ impl Replica {
         let mut books = self.shared.books();
         books.hit(ClusterPlace::MembershipChanged);
         if books.members.by < entry.index {
-            let (voters, learners) = (conf.voters.clone(), conf.learners.clone());
-            books.members = Members { by: entry.index, voters, learners };
+            books.members = Members { by: entry.index, conf: conf.clone() };
         }
         drop(books);
         conf
@@ -290,9 +287,8 @@ impl Replica {
         }
         self.hard.commit = self.hard.commit.max(index);
         let hard = self.hard.clone();
-        let mut host = |transaction: &WriteTransaction| {
-            Store::write_install(transaction, snapshot, &hard).map_err(|error| HostRefused(error.to_string()))
-        };
+        let mut host =
+            |transaction: &WriteTransaction| refusable(|| Store::write_install(transaction, snapshot, &hard));
         let installed = self.core.member.install(&content, &mut host);
         if self.check().is_err() {
             self.shared.books().hit(ClusterPlace::CrashInInstall);
@@ -354,7 +350,7 @@ fn arm_install_crash(choices: &mut Choices, disk: &Disk) {
     }
 }
 
-/// A node before it is delivered an entry that it has to refuse.
+/// A node before it is delivered an entry that it has to refuse, or may fail at.
 struct Before {
     sidecar: Option<Vec<u8>>,
     mutations: u64,

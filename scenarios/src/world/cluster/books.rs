@@ -6,6 +6,7 @@ use sim::NetCounts;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::shared::{Books, Members, Slot, Status};
+use super::start::is_member;
 use crate::chronicle::{Chronicle, ClusterEvent, Logged};
 use crate::form::{Form, Kind};
 use crate::history::{Event, Moment, Observation, SidecarSeen};
@@ -27,11 +28,10 @@ impl Books {
     /// Whether an error was injected into the present life of a slot.
     pub(super) fn take_fault(&mut self, at: usize) -> bool {
         if let Some((op, _)) = self.slots[at].disk.take_fault() {
-            self.slots[at].faulted = true;
             self.slots[at].fault_op = Some(op);
             self.hit(ClusterPlace::DiskError);
         }
-        self.slots[at].faulted
+        self.slots[at].fault_op.is_some()
     }
 
     /// A node leads.
@@ -43,11 +43,7 @@ impl Books {
             self.hit(ClusterPlace::LeaderChanged);
         }
         self.leader = Some((node, term));
-        let rotates = |index: &u64| match self.forms_in_flight.get(index) {
-            Some(form) => form.kind() == Kind::Rotation,
-            None => false,
-        };
-        if self.admitted.keys().any(rotates) {
+        if self.admitted.values().any(|admitted| admitted.kind == Some(Kind::Rotation)) {
             self.hit(ClusterPlace::ElectionDuringRotation);
         }
     }
@@ -151,13 +147,13 @@ impl Books {
     /// Whether everyone who votes knows that, those aside who have lost what they had or are about to. Until then others
     /// are still needed: who was removed, and who has voted in the place of a new one.
     pub(super) fn members_know_it(&self, without: Option<u64>) -> bool {
-        let Members { by, voters, .. } = &self.members;
+        let Members { by, conf } = &self.members;
         let knows = |id: &u64| {
             let slot = self.slots.iter().find(|slot| slot.id == *id);
             slot.is_some_and(|slot| slot.status == Status::Up && slot.applied >= *by)
         };
         let counts = |id: &&u64| Some(**id) != without && !self.budget.is_destroyed(**id);
-        voters.iter().filter(counts).all(knows)
+        conf.voters.iter().filter(counts).all(knows)
     }
 
     /// The machine of the newest leader, while its process runs.
@@ -195,7 +191,7 @@ impl Books {
         }
         let refused = self.chronicle.refused_at();
         let last = self.chronicle.log.len() as u64 - 1;
-        for slot in self.slots.iter().filter(|slot| self.members.contains(slot.id)) {
+        for slot in self.slots.iter().filter(|slot| is_member(&self.members.conf, slot.id)) {
             match slot.status {
                 Status::Empty => continue,
                 // Who has lost what it had cannot be replaced by a cluster that takes no more requests.
@@ -238,16 +234,13 @@ impl Books {
         }
     }
 
-    /// Looks at a live node.
-    pub(super) fn look(&mut self, slot: usize, life: &dyn Life) -> Option<Look> {
-        let disk = self.slots[slot].disk.clone();
-        self.lookout.look(life, &disk)
-    }
-
-    /// The state after an entry that some node was handed and nobody has gone past yet: what is half applied of it after a
-    /// crash has to be judged too.
-    fn after_newest(&self) -> Option<Arc<State>> {
+    /// The state after the entry at `index`, also where some node was handed it and nobody has gone past it yet: what is half
+    /// applied of it after a crash has to be judged too.
+    fn state(&self, index: u64) -> Option<Arc<State>> {
         let Chronicle { log, states, rules, .. } = &self.chronicle;
+        if index != states.len() as u64 {
+            return states.get(index as usize).cloned();
+        }
         let form = &log.get(states.len())?.form;
         let newest = states.last().expect("never empty");
         let verdict = newest.judge(*rules, true, form);
@@ -257,22 +250,18 @@ impl Books {
     /// Records what a node holds, beside what it has to. `index` is what it has applied.
     pub(super) fn observe(&mut self, at: usize, index: u64, life: &dyn Life, moment: Moment) {
         let id = self.slots[at].id;
-        let Some(look) = self.look(at, life) else {
+        let Some(look) = self.lookout.look(life, &self.slots[at].disk) else {
             let faulted = self.take_fault(at);
             if !faulted && !self.slots[at].disk.is_dead() {
                 self.history(id).push(Event::StartRefused { why: "unreadable".to_owned(), faulted });
             }
             return;
         };
-        let after = self.after_newest();
-        let slot = &self.slots[at];
-        let digest = digest_of(&look);
         if moment != Moment::Started {
-            self.chronicle.events.push(ClusterEvent::Holds { node: id, index, digest });
+            self.push(ClusterEvent::Holds { node: id, index, digest: digest_of(&look) });
         }
-        let states = &self.chronicle.states;
-        let newer = |index: u64| after.clone().filter(|_| index == states.len() as u64);
-        let state = |index: u64| states.get(index as usize).cloned().or_else(|| newer(index));
+        let slot = &self.slots[at];
+        let state = |index: u64| self.state(index);
         let Some(acknowledged) = state(index) else { return };
         let floor = if moment == Moment::Started { slot.floor } else { index };
         let unknown = slot.in_flight.iter().chain(&slot.installing);

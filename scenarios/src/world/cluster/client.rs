@@ -65,11 +65,11 @@ impl Client {
             let patience = 300 + 300 * self.shared.draw(|choices| choices.draw(PATIENCE, 4));
             match self.listen(asked, patience).await {
                 Some(Answer::Told(told)) => {
-                    let (form, told_too) = (wish.form(), told.clone());
                     self.shared
                         .note("told", [asked.client, asked.number, 0], || format!("{asked:?}: {told:?}"));
-                    self.shared.books().push(ClusterEvent::Told { asked, form, told });
-                    return Some(told_too);
+                    let event = ClusterEvent::Told { asked, form: wish.form(), told: told.clone() };
+                    self.shared.books().push(event);
+                    return Some(told);
                 }
                 Some(Answer::NotLeader { hint }) => {
                     self.target = hint;

@@ -14,7 +14,7 @@ use sim::Address;
 
 use super::message::{Answer, Change, Message, Request, Wish, context_bytes, put_bytes};
 use super::replica::{Gone, Replica, broken};
-use super::shared::Keyring;
+use super::shared::{Keyring, OnItsWay};
 use crate::chronicle::{Asked, Refusal, Told};
 use crate::form::Form;
 use crate::model::Reason;
@@ -37,7 +37,6 @@ pub(super) struct Desk {
     questions: u64,
     /// Who is to be told when an entry was applied.
     waiting: BTreeMap<u64, (Asked, Address)>,
-    term: Option<u64>,
 }
 
 impl Desk {
@@ -49,14 +48,12 @@ impl Desk {
             confirmed: Vec::new(),
             questions: 0,
             waiting: BTreeMap::new(),
-            term: None,
         }
     }
 
     /// The term that this node leads in, if it does.
     pub(super) fn leads(&mut self, term: Option<u64>) {
-        if self.term != term {
-            self.term = term;
+        if self.leadership.leading().ok() != term {
             self.asked.clear();
             self.confirmed.clear();
         }
@@ -123,7 +120,7 @@ impl Replica {
             self.answer(request.from, request.asked, Answer::NotLeader { hint });
             return Ok(());
         }
-        if self.halted || self.removed {
+        if self.is_done() {
             self.not_yet(&request);
             return Ok(());
         }
@@ -203,7 +200,7 @@ impl Replica {
 
     /// The last look and the proposal, in one step.
     fn decide(&mut self, request: Request) -> Result<(), Gone> {
-        if self.halted || self.removed {
+        if self.is_done() {
             self.not_yet(&request);
             return Ok(());
         }
@@ -374,10 +371,8 @@ impl Replica {
                 self.desk.leadership.took(RaftIndex(index));
             }
             let mut books = self.shared.books();
-            books.admitted.insert(index, term);
-            if let Some(form) = request.wish.form() {
-                books.forms_in_flight.insert(index, form);
-            }
+            let kind = request.wish.form().map(|form| form.kind());
+            books.admitted.insert(index, OnItsWay { term, kind });
         }
     }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use madsim::runtime::{Handle, Runtime};
 use madsim::time::sleep;
+use raft::eraftpb::ConfState;
 use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site, Trace};
 
 use self::client::{client, operator};
@@ -156,7 +157,7 @@ fn found(shared: &Shared, members: usize) {
         books.slots.push(slot);
     }
     let founders = books.founders();
-    books.members = Members { by: 1, voters: founders, learners: Vec::new() };
+    books.members = Members { by: 1, conf: ConfState::from((founders, Vec::new())) };
     let foundation = Logged { term: 1, ..books.chronicle.log[0].clone() };
     let state = books.chronicle.newest().after(&Form::Nothing, Verdict::Applied);
     books.chronicle.log.push(foundation);

@@ -313,7 +313,7 @@ impl Machines {
     fn lose(&mut self, at: usize) {
         let licence = {
             let mut books = self.shared.books();
-            let (id, voters) = (books.slots[at].id, books.members.voters.clone());
+            let (id, voters) = (books.slots[at].id, books.members.conf.voters.clone());
             let ready = self.storm.losses
                 && books.slots[at].floor > 0
                 && !books.closing

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
 use madsim::time::Instant;
+use raft::eraftpb::ConfState;
 use sim::{Address, Choices, Disk, Net, OpInfo, Probes, SharedChoices, Trace};
 
 use super::budget::{Budget, Licence};
 use super::client::Order;
 use super::message::Message;
 use crate::chronicle::Chronicle;
-use crate::form::{Form, KeyNumber};
-use crate::seam::{Outage, SimKek};
-use crate::teeth::{ClusterMistake, Past};
+use crate::form::{Form, KeyNumber, Kind};
+use crate::seam::SimKek;
+use crate::teeth::ClusterMistake;
 use crate::world::look::Lookout;
 use crate::world::{Setup, node};
 
@@ -54,9 +55,7 @@ pub(super) struct Books {
     /// The newest leader that was seen.
     pub(super) leader: Option<(u64, u64)>,
     /// Requests by their index, between the moment at which they were admitted and that at which anyone applied them.
-    pub(super) admitted: BTreeMap<u64, u64>,
-    /// What they are.
-    pub(super) forms_in_flight: BTreeMap<u64, Form>,
+    pub(super) admitted: BTreeMap<u64, OnItsWay>,
     /// What a leader smuggles in at its next chance.
     pub(super) smuggle: Option<Form>,
     pub(super) members: Members,
@@ -79,14 +78,16 @@ pub(super) struct Books {
 pub(super) struct Members {
     /// Index of the entry that made it.
     pub(super) by: u64,
-    pub(super) voters: Vec<u64>,
-    pub(super) learners: Vec<u64>,
+    pub(super) conf: ConfState,
 }
 
-impl Members {
-    pub(super) fn contains(&self, id: u64) -> bool {
-        self.voters.contains(&id) || self.learners.contains(&id)
-    }
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnItsWay {
+    /// The term of the leader that has admitted it.
+    pub(super) term: u64,
+    /// What it is; `None` where it changes the membership.
+    pub(super) kind: Option<Kind>,
 }
 
 /// How a process has ended by itself.
@@ -141,8 +142,6 @@ pub(super) struct Slot {
     pub(super) tick_ms: u64,
     /// Simulated milliseconds that a sync takes.
     pub(super) sync_ms: u64,
-    pub(super) reads: Arc<Outage>,
-    pub(super) past: Arc<Past>,
     /// Newest index that it has answered for.
     pub(super) floor: u64,
     /// Entry whose outcome is unknown.
@@ -153,9 +152,7 @@ pub(super) struct Slot {
     pub(super) robbed: bool,
     /// An older sidecar, to replace a newer one with.
     pub(super) old_sidecar: Option<Vec<u8>>,
-    /// Whether an error was injected into this life.
-    pub(super) faulted: bool,
-    /// The call that the last of them hit.
+    /// The call that the last error hit that was injected into its present life.
     pub(super) fault_op: Option<OpInfo>,
     /// Whether an error waits for a call to hit.
     pub(super) fault_armed: bool,
@@ -191,7 +188,6 @@ impl Shared {
             clients: 0,
             leader: None,
             admitted: BTreeMap::new(),
-            forms_in_flight: BTreeMap::new(),
             smuggle: None,
             members: Members::default(),
             budget: Budget::default(),
@@ -271,15 +267,12 @@ impl Slot {
             stop: false,
             tick_ms: 100,
             sync_ms: 0,
-            reads: Arc::default(),
-            past: Arc::default(),
             floor: 0,
             // The foundation is the first thing that a founder does.
             in_flight: founder.then_some(1),
             installing: Vec::new(),
             robbed: false,
             old_sidecar: None,
-            faulted: false,
             fault_op: None,
             fault_armed: false,
             look: false,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use applier::registry::HostRefused;
 use raft::RawNode;
 use raft::eraftpb::{ConfState, Snapshot};
 use redb::WriteTransaction;
@@ -16,7 +15,7 @@ use crate::chronicle::ClusterEvent;
 use crate::history::{Event, Moment};
 use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
-use crate::subject::host::{Sessions, read_sessions};
+use crate::subject::host::{Sessions, read_sessions, refusable};
 use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
 use crate::world::node::refusal_name;
 
@@ -25,7 +24,6 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     let mut books = shared.books();
     let slot = &mut books.slots[at];
     slot.lives += 1;
-    slot.faulted = false;
     slot.fault_op = None;
     slot.fault_armed = false;
     slot.stop = false;
@@ -33,7 +31,6 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     slot.applied = 0;
     let (id, lives, founder, robbed) = (slot.id, slot.lives, slot.founder, slot.robbed);
     let (disk, keyring) = (slot.disk.clone(), slot.keyring);
-    let (reads, past) = (Arc::clone(&slot.reads), Arc::clone(&slot.past));
     let kek = match keyring {
         Keyring::Other => Arc::clone(&books.other_kek),
         Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
@@ -44,10 +41,10 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         node: id,
         files: SimFiles::new(disk.mount()),
         kek,
-        reads,
+        reads: Arc::default(),
         unix_seconds: 1_700_000_000 + 60 * lives,
         keyring: keyring != Keyring::None,
-        past,
+        past: Arc::default(),
     };
     let started = shared.setup.subject.start_member(&surroundings);
     if disk.is_dead() {
@@ -213,9 +210,7 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
     metadata.index = 1;
     metadata.term = 1;
     metadata.mut_conf_state().voters = founders;
-    let mut host = |transaction: &WriteTransaction| {
-        Store::found(transaction, &snapshot).map_err(|error| HostRefused(error.to_string()))
-    };
+    let mut host = |transaction: &WriteTransaction| refusable(|| Store::found(transaction, &snapshot));
     if !member.apply(1, None, &mut host).advances() {
         return Err(Gone("foundation"));
     }
