@@ -6,7 +6,8 @@
 //! - [`model`] says what should come of it, [`history`] what did (in a cluster, [`chronicle`]), and [`invariants`]
 //!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
-//! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`.
+//! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
+//!   [`output`] what it writes.
 
 #[cfg(not(madsim))]
 compile_error!("run cargo inside the workspace with RUSTFLAGS unset, so that `--cfg madsim` is in force");
@@ -17,6 +18,7 @@ pub mod form;
 pub mod history;
 pub mod invariants;
 pub mod model;
+pub mod output;
 pub mod probes;
 pub mod prove;
 pub mod run;

@@ -290,6 +290,9 @@ pub fn sweep(
                 break;
             }
             for seed in (from..to).map(|at| range.nth(at)) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 match run(setup, Source::Seed(seed), false) {
                     Ok(checked) => tally.add(seed, checked),
                     Err(error) => tally.error = Some(error),

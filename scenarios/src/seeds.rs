@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sim::{Lies, Profile, Tape, TapeError};
 
+use crate::output::{self, OutputError};
 use crate::run::{Checked, RunError, Source, run};
 use crate::subject::Subject;
 use crate::world::{Scenario, Setup};
@@ -61,20 +62,9 @@ pub enum SeedFileError {
         /// Why.
         source: io::Error,
     },
-    /// It cannot be written.
-    #[error("{path}: cannot be written: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// There is such a file, and none is ever replaced.
-    #[error("{path}: exists, and no seed file is ever replaced; give another name")]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It cannot be written. None is ever replaced.
+    #[error(transparent)]
+    Write(#[from] OutputError),
     /// It is cut off, or not of the documented shape.
     #[error("{path}: not a whole seed file: {message}")]
     Shape {
@@ -218,11 +208,8 @@ impl Case {
 /// Writes a run as a new seed file, whole or not at all.
 ///
 /// # Errors
-/// [`SeedFileError::Exists`] and [`SeedFileError::Write`].
+/// [`SeedFileError::Write`].
 pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Result<(), SeedFileError> {
-    if path.exists() {
-        return Err(SeedFileError::Exists { path: path.to_owned() });
-    }
     let file = SeedFile {
         version: VERSION,
         shows: shows.to_owned(),
@@ -235,9 +222,7 @@ pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Resu
         tape: Some(format!("{}", checked.tape)),
     };
     let text = toml::to_string_pretty(&file).expect("strings and numbers always serialise");
-    let tmp = path.with_extension("tmp");
-    let written = fs::write(&tmp, text).and_then(|()| fs::rename(&tmp, path));
-    written.map_err(|source| SeedFileError::Write { path: path.to_owned(), source })
+    Ok(output::write_new(path, text.as_bytes())?)
 }
 
 /// The version of a file that is otherwise not of this version's shape.

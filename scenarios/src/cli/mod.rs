@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
+mod patience;
 mod prove;
 mod replay;
 mod report;
@@ -364,7 +365,11 @@ pub fn main() -> ExitCode {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
     }
     silence_runs();
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    if let Err(error) = patience::listen() {
+        complain(&format!("an interrupt will not be answered with what was found so far: {error}"));
+    }
+    // Styles are written always, and taken out again where nobody could see them: `NO_COLOR`, a file, a pipe.
+    let mut out = io::BufWriter::new(anstream::stdout().lock());
     let done = match &cli.command {
         Command::Sweep(args) => sweep::main(args, &mut out),
         Command::Prove(args) => prove::main(args, &mut out),

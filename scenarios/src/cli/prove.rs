@@ -4,9 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -14,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sim::{Lies, Profile};
 
+use super::patience::Patience;
 use super::report::rate;
 use super::sweep::shortened;
 use super::{Exit, Format, LOG_LENGTH_MAX, ProveArgs, complain, cores, now, options};
 use crate::form::Form;
+use crate::output;
 use crate::prove::{self, Errors, Finding, Proof, States, Terms, script};
 use crate::subject::Subject;
 
@@ -119,8 +119,8 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
     if let Some(path) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise");
         bytes.push(b'\n');
-        if let Err(error) = fs::write(path, bytes) {
-            complain(&format!("{}: cannot be written: {error}", path.display()));
+        if let Err(error) = output::write(path, &bytes) {
+            complain(&error.to_string());
             exit = Exit::HarnessFailed;
         }
     }
@@ -257,7 +257,7 @@ fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
     let jobs = args.jobs.map_or_else(cores, usize::from);
     let Plan { subject, profile, lies, errors, garbled, ref logs } = *plan;
     let floor = floor();
-    let began = now();
+    let patience = Patience::begin(args.time_limit);
     let stop = AtomicBool::new(false);
     let bar = ProgressBar::new_spinner().with_prefix("prove");
     let style = "{prefix:8} {spinner} {human_pos} states, {per_sec}, {elapsed}";
@@ -278,25 +278,18 @@ fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
         let began = now();
         (prove(), began.elapsed().as_secs_f64())
     };
-    let finished = AtomicBool::new(false);
-    let proofs: Vec<(Proof, f64)> = thread::scope(|scope| {
-        if let Some(limit) = args.time_limit {
-            let (stop, finished) = (&stop, &finished);
-            scope.spawn(move || watch(limit.0, began, stop, finished));
-        }
-        let proofs = pool.install(|| match logs {
+    let proofs: Vec<(Proof, f64)> = patience.during(&stop, || {
+        pool.install(|| match logs {
             Logs::All(length) => vec![timed(&|| prove::every_log(terms, (*length).into()))],
             Logs::Named(logs) => logs
                 .par_iter()
                 .with_max_len(1)
                 .map(|(name, forms)| timed(&|| prove::one_log(terms, name, forms)))
                 .collect(),
-        });
-        finished.store(true, Ordering::Relaxed);
-        proofs
+        })
     });
     bar.finish_and_clear();
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = patience.seconds();
     // Logs are closed side by side, and the last one alone.
     let cpu = match logs {
         Logs::All(_) => seconds * jobs as f64,
@@ -322,17 +315,6 @@ fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
         floor_states_per_second_per_core: floor,
         violations: proofs.iter().map(|proof| proof.findings.len() as u64).sum(),
         proofs,
-    }
-}
-
-/// Tells the proofs to stop when the time is over.
-fn watch(limit: Duration, began: Instant, stop: &AtomicBool, finished: &AtomicBool) {
-    while !finished.load(Ordering::Relaxed) {
-        if began.elapsed() >= limit {
-            stop.store(true, Ordering::Relaxed);
-            return;
-        }
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -1,11 +1,11 @@
 //! `cargo sim sweep`.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::patience::Patience;
 use super::report::{ScenarioReport, SweepReport, TimeReport, rate};
 use super::{Exit, Format, SweepArgs, complain, cores, now};
 use crate::run::{self, RunError, Tally};
@@ -17,13 +17,13 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         return Ok(Exit::Usage);
     }
     let jobs = args.jobs.map_or_else(cores, usize::from);
-    let began = now();
+    let patience = Patience::begin(args.time_limit);
     let mut scenarios = Vec::new();
     let mut partial = false;
     for scenario in args.scenarios() {
         let setup = args.setup.setup(*scenario);
         let began_scenario = now();
-        let tally = match sweep(args, &setup, jobs, began) {
+        let tally = match sweep(args, &setup, jobs, patience) {
             Ok(tally) => tally,
             Err(error) => {
                 complain(&error.to_string());
@@ -33,7 +33,7 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         partial |= tally.seeds < args.range().len();
         scenarios.push(ScenarioReport::new(&setup, tally, began_scenario.elapsed().as_secs_f64(), jobs));
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = patience.seconds();
     let report = SweepReport {
         command: "sweep",
         subject: args.setup.subject().name(),
@@ -56,20 +56,14 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
     Ok(if report.violations > 0 || holes { Exit::Violation } else { Exit::Clean })
 }
 
-fn sweep(args: &SweepArgs, setup: &Setup, jobs: usize, began: Instant) -> Result<Tally, RunError> {
+fn sweep(args: &SweepArgs, setup: &Setup, jobs: usize, patience: Patience) -> Result<Tally, RunError> {
     let range = args.range();
     // It draws on standard error, and only where that is a terminal.
     let bar = ProgressBar::new(range.len()).with_prefix(setup.scenario.name());
     let style = "{prefix:8} [{wide_bar}] {human_pos}/{human_len} seeds, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
     let stop = AtomicBool::new(false);
-    let progress = |seeds| {
-        bar.inc(seeds);
-        if args.time_limit.is_some_and(|limit| began.elapsed() >= limit.0) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    };
-    let tally = run::sweep(*setup, range, jobs, &stop, &progress);
+    let tally = patience.during(&stop, || run::sweep(*setup, range, jobs, &stop, &|seeds| bar.inc(seeds)));
     bar.finish_and_clear();
     tally
 }

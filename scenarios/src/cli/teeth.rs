@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use super::{Exit, Format, TeethArgs, complain, cores, now, reproduce};
+use super::patience::Patience;
+use super::{Exit, Format, TeethArgs, complain, cores, reproduce};
 use crate::prove::script;
 use crate::run::RunError;
 use crate::teeth::barriers::{self, Judgement, Mutant};
@@ -151,20 +152,20 @@ impl WrongReport {
 
 pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
     let jobs = args.jobs.map_or_else(cores, usize::from);
-    let began = now();
+    let patience = Patience::begin(args.time_limit);
     let mutants = barriers::mutants();
     if let Some(unknown) = unknown(args, &mutants) {
         complain(&unknown);
         return Ok(Exit::Usage);
     }
-    let mut wrong: Vec<WrongReport> = match search(args, jobs) {
+    let mut wrong: Vec<WrongReport> = match search(args, jobs, patience) {
         Ok(trials) => trials.iter().map(WrongReport::from).collect(),
         Err(error) => {
             complain(&error.to_string());
             return Ok(Exit::HarnessFailed);
         }
     };
-    wrong.extend(prove(args, &mutants, jobs).into_iter().map(WrongReport::from));
+    wrong.extend(prove(args, &mutants, jobs, patience).into_iter().map(WrongReport::from));
     let report = TeethReport {
         command: "teeth",
         total: wrong.len(),
@@ -172,7 +173,7 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
         redundant: wrong.iter().filter(|row| row.redundant).count(),
         partial: wrong.iter().any(|row| row.is_cut_off(args.count)),
         jobs,
-        seconds: began.elapsed().as_secs_f64(),
+        seconds: patience.seconds(),
         wrong,
     };
     match args.format {
@@ -194,13 +195,12 @@ fn unknown(args: &TeethArgs, mutants: &[Mutant]) -> Option<String> {
     Some(format!("nothing wrong is called {unknown:?}; there are: {}", names.join(", ")))
 }
 
-fn search(args: &TeethArgs, jobs: usize) -> Result<Vec<Trial>, RunError> {
+fn search(args: &TeethArgs, jobs: usize, patience: Patience) -> Result<Vec<Trial>, RunError> {
     let wrong: Vec<&'static Wrong> = WRONG.iter().filter(|wrong| args.asks_for(wrong.name)).collect();
     let bar = bar(wrong.len());
-    let began = now();
     let stop = || {
         bar.tick();
-        args.time_limit.is_some_and(|limit| began.elapsed() >= limit.0)
+        patience.is_over()
     };
     let done = |trial: &Trial| {
         bar.set_message(trial.wrong.name);
@@ -212,25 +212,21 @@ fn search(args: &TeethArgs, jobs: usize) -> Result<Vec<Trial>, RunError> {
 }
 
 /// Closes the named logs over each mutant of the protocol.
-fn prove(args: &TeethArgs, mutants: &[Mutant], jobs: usize) -> Vec<Judgement> {
+fn prove(args: &TeethArgs, mutants: &[Mutant], jobs: usize, patience: Patience) -> Vec<Judgement> {
     let asked: Vec<&Mutant> =
         mutants.iter().filter(|mutant| args.asks_for(&mutant.change.to_string())).collect();
-    let (bar, began) = (bar(asked.len()), now());
+    let bar = bar(asked.len());
     let logs = script::named();
     let stop = AtomicBool::new(false);
-    let progress = |_| {
-        if args.time_limit.is_some_and(|limit| began.elapsed() >= limit.0) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    };
     let judge = |mutant: &&Mutant| {
-        let judgement = barriers::judge(mutant, &logs, &stop, &progress);
+        let judgement = barriers::judge(mutant, &logs, &stop, &|_| ());
         bar.set_message(mutant.change.to_string());
         bar.inc(1);
         judgement
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().expect("threads can be started");
-    let judgements = pool.install(|| asked.par_iter().with_max_len(1).map(judge).collect());
+    let judgements =
+        patience.during(&stop, || pool.install(|| asked.par_iter().with_max_len(1).map(judge).collect()));
     bar.finish_and_clear();
     judgements
 }
