@@ -76,6 +76,7 @@ impl Keystore {
             // Another writer may have been quicker; what it wrote must be judged, too.
             let found = self.map.compare_and_swap(&*current, Arc::new(next));
             if Arc::ptr_eq(&current, &found) {
+                tracing::debug!(ids = ?added.keys().map(|id| id.get()).collect::<Vec<_>>(), "keys set");
                 return Ok(Undo { added });
             }
         }
@@ -95,6 +96,7 @@ impl Keystore {
         if undo.added.is_empty() {
             return;
         }
+        tracing::debug!(ids = ?undo.added.keys().map(|id| id.get()).collect::<Vec<_>>(), "keys undone");
         self.map.rcu(|current| {
             let mut next = Map::clone(current);
             next.retain(|id, slot| !undo.added.get(id).is_some_and(|added| Arc::ptr_eq(added, slot)));

@@ -7,7 +7,7 @@ use applier::apply::open_database;
 use applier::kek::LocalKek;
 use applier::{Config, KeyringConfig, NodeId};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use scenarios::run::{Source, run};
+use scenarios::run::{Keep, Source, run};
 use scenarios::seam::SimFiles;
 use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
@@ -29,7 +29,7 @@ fn seeds(criterion: &mut Criterion) {
     group.bench_function("seed", |bencher| {
         bencher.iter(|| {
             seed += 1;
-            run(setup, Source::Seed(seed), false).expect("a seed always fits")
+            run(setup, Source::Seed(seed), Keep::Nothing).expect("a seed always fits")
         });
     });
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 pub use self::cluster::{CLUSTER, ClusterInvariant, check_cluster};
 use crate::form::KeyNumber;
-use crate::history::{Delivery, Event, Moment, Observation, SidecarSeen};
+use crate::history::{Delivery, Event, Moment, Observation, SideEffects, SidecarSeen};
 use crate::model::{State, Verdict};
 use crate::subject::Delivered;
 
@@ -42,6 +42,33 @@ struct Broken {
     step: String,
     entry: &'static str,
     evidence: String,
+    difference: Option<Difference>,
+}
+
+impl Broken {
+    fn new(step: impl Into<String>, entry: &'static str, evidence: String) -> Broken {
+        Broken { step: step.into(), entry, evidence, difference: None }
+    }
+
+    /// The same, with what should have been and what was.
+    fn with(self, expected: impl fmt::Debug, found: impl fmt::Debug) -> Broken {
+        let difference = Difference { expected: format!("{expected:#?}"), found: format!("{found:#?}") };
+        Broken { difference: Some(difference), ..self }
+    }
+
+    fn violates(self, invariant: &'static str) -> Violation {
+        let fingerprint = format!("{invariant}/{}/{}", self.step, self.entry);
+        Violation { invariant, fingerprint, evidence: self.evidence, difference: self.difference }
+    }
+}
+
+/// What should have been and what was, over several lines each, to be compared line by line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What should have been.
+    pub expected: String,
+    /// What was.
+    pub found: String,
 }
 
 /// A violation, as reports carry it.
@@ -53,6 +80,8 @@ pub struct Violation {
     pub fingerprint: String,
     /// What was expected and found, for people.
     pub evidence: String,
+    /// The same side by side, where both are states or verdicts.
+    pub difference: Option<Difference>,
 }
 
 /// The table.
@@ -159,10 +188,10 @@ pub const INVARIANTS: &[Invariant] = &[
 pub fn check(history: &[Event]) -> Vec<Violation> {
     let mut violations: Vec<Violation> = Vec::new();
     for invariant in INVARIANTS {
-        for Broken { step, entry, evidence } in (invariant.check)(history) {
-            let fingerprint = format!("{}/{step}/{entry}", invariant.name);
-            if violations.iter().all(|known| known.fingerprint != fingerprint) {
-                violations.push(Violation { invariant: invariant.name, fingerprint, evidence });
+        for broken in (invariant.check)(history) {
+            let violation = broken.violates(invariant.name);
+            if violations.iter().all(|known| known.fingerprint != violation.fingerprint) {
+                violations.push(violation);
             }
         }
     }
@@ -186,6 +215,32 @@ fn in_step(history: &[Event]) -> &[Event] {
     &history[..end]
 }
 
+/// What a refusal and a failure may leave.
+const NOTHING: SideEffects = SideEffects { mutations: 0, disk: false, memory: false };
+
+/// The sidecar of a state, in the words in which one is seen: without times and epochs, which a state does not know.
+fn sidecar_of(state: &State) -> SidecarSeen {
+    if state.keys.is_empty() {
+        return SidecarSeen::Missing;
+    }
+    SidecarSeen::Content {
+        active: state.active.unwrap_or((0, 0)),
+        keys: state.keys.iter().map(|(id, key)| (*id, (key.purpose, Some(key.blob)))).collect(),
+        created: BTreeMap::new(),
+        epochs: BTreeMap::new(),
+    }
+}
+
+/// What was seen, without what a state does not know.
+fn without_times(seen: &SidecarSeen) -> SidecarSeen {
+    let mut seen = seen.clone();
+    if let SidecarSeen::Content { created, epochs, .. } = &mut seen {
+        created.clear();
+        epochs.clear();
+    }
+    seen
+}
+
 fn observations(history: &[Event]) -> impl Iterator<Item = &Observation> {
     history.iter().filter_map(|event| match event {
         Event::Observed(observation) => Some(observation.as_ref()),
@@ -199,7 +254,7 @@ fn seen(observation: &Observation, step: &str, evidence: String) -> Broken {
         Moment::CaughtUp => "caught-up",
         Moment::Installed => "after-install",
     };
-    Broken { step: step.to_owned(), entry: moment, evidence }
+    Broken::new(step, moment, evidence)
 }
 
 fn legitimate_log_never_halts(history: &[Event]) -> Vec<Broken> {
@@ -216,7 +271,7 @@ fn legitimate_log_never_halts(history: &[Event]) -> Vec<Broken> {
         let when = if *delivery == Delivery::First { "first" } else { "redelivery" };
         let step = format!("{when}: {why}");
         let evidence = format!("entry {index}: expected {expected:?}, got {answer:?}");
-        Some(Broken { step, entry: kind.name(), evidence })
+        Some(Broken::new(step, kind.name(), evidence).with(expected, answer))
     };
     in_step(history).iter().filter_map(broken).collect()
 }
@@ -228,7 +283,7 @@ fn verdict_matches_model(history: &[Event]) -> Vec<Broken> {
         };
         if *answer == Delivered::Skipped && *delivery == Delivery::First {
             let evidence = format!("entry {index} was skipped and never applied");
-            return Some(Broken { step: "skipped".to_owned(), entry: kind.name(), evidence });
+            return Some(Broken::new("skipped", kind.name(), evidence).with(expected, answer));
         }
         let Delivered::Decided(got) = answer else { return None };
         let rejected = matches!(got, Verdict::Rejected(_));
@@ -246,7 +301,7 @@ fn verdict_matches_model(history: &[Event]) -> Vec<Broken> {
             _ => format!("{expected:?} answered {got:?}"),
         };
         let evidence = format!("entry {index}: expected {expected:?}, got {got:?}");
-        Some(Broken { step, entry: kind.name(), evidence })
+        Some(Broken::new(step, kind.name(), evidence).with(expected, got))
     };
     in_step(history).iter().filter_map(broken).collect()
 }
@@ -257,7 +312,7 @@ fn rejection_is_pure(history: &[Event]) -> Vec<Broken> {
         let Delivered::Decided(Verdict::Rejected(reason)) = answer else { return None };
         let effects = effects.filter(|effects| !effects.none())?;
         let evidence = format!("entry {index} was refused ({}) and left {effects:?}", reason.name());
-        Some(Broken { step: reason.name().to_owned(), entry: kind.name(), evidence })
+        Some(Broken::new(reason.name(), kind.name(), evidence).with(NOTHING, effects))
     };
     history.iter().filter_map(broken).collect()
 }
@@ -268,7 +323,7 @@ fn failure_is_pure(history: &[Event]) -> Vec<Broken> {
         let Delivered::Failed(error) = answer else { return None };
         let effects = effects.filter(|effects| !effects.none())?;
         let evidence = format!("entry {index} failed ({error}) and left {effects:?}");
-        Some(Broken { step: effects.place().to_owned(), entry: kind.name(), evidence })
+        Some(Broken::new(effects.place(), kind.name(), evidence).with(NOTHING, effects))
     };
     history.iter().filter_map(broken).collect()
 }
@@ -286,7 +341,7 @@ fn halt_keeps_memory_in_step(history: &[Event]) -> Vec<Broken> {
             _ => return None,
         };
         let evidence = format!("entry {index}: {event:?}");
-        Some(Broken { step: step.to_owned(), entry: kind.name(), evidence })
+        Some(Broken::new(step, kind.name(), evidence))
     };
     history.iter().filter_map(broken).collect()
 }
@@ -300,16 +355,14 @@ fn rejection_is_stable(history: &[Event]) -> Vec<Broken> {
             return None;
         }
         let evidence = format!("entry {index}: first {before:?}, after a restart {answer:?}");
-        Some(Broken { step: "changed".to_owned(), entry: kind.name(), evidence })
+        Some(Broken::new("changed", kind.name(), evidence).with(before, answer))
     };
     in_step(history).iter().filter_map(broken).collect()
 }
 
 fn start_succeeds(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
-        Event::StartRefused { why, faulted: false } => {
-            Some(Broken { step: why.clone(), entry: "start", evidence: why.clone() })
-        }
+        Event::StartRefused { why, faulted: false } => Some(Broken::new(why.clone(), "start", why.clone())),
         _ => None,
     };
     history.iter().filter_map(broken).collect()
@@ -328,7 +381,8 @@ fn sidecar_old_or_new(history: &[Event]) -> Vec<Broken> {
         }
         let expected = observation.sidecar_expected.first().map(|state| (state.active, &state.keys));
         let evidence = format!("expected {expected:?} or the next, found {:?}", observation.sidecar);
-        Some(seen(observation, first, evidence))
+        let expected = observation.sidecar_expected.first().map(|state| sidecar_of(state));
+        Some(seen(observation, first, evidence).with(expected, Some(without_times(&observation.sidecar))))
     };
     observations(in_step(history)).filter_map(broken).collect()
 }
@@ -353,7 +407,10 @@ fn acknowledged_survives(history: &[Event]) -> Vec<Broken> {
             return None;
         };
         let evidence = format!("at index {applied}: expected {state:?}, found {observation:?}");
-        Some(seen(observation, step, evidence))
+        Some(
+            seen(observation, step, evidence)
+                .with((&state.rows, &state.data), (&observation.rows, &observation.data)),
+        )
     };
     observations(in_step(history)).filter_map(broken).collect()
 }
@@ -365,7 +422,7 @@ fn lost(observation: &Observation, state: &State) -> Option<Broken> {
     });
     if let Some((slot, expected)) = row {
         let evidence = format!("row {slot:?}: expected {expected:?}, found {:?}", observation.rows.get(slot));
-        return Some(seen(observation, "rows", evidence));
+        return Some(seen(observation, "rows", evidence).with(&state.rows, &observation.rows));
     }
     let (key, value) = state.data.iter().find(|(key, _)| !observation.data.contains_key(key))?;
     Some(seen(observation, "data", format!("data {key} = {value} is missing")))
@@ -397,7 +454,16 @@ fn replay_converges(history: &[Event]) -> Vec<Broken> {
             None => return None,
         };
         let evidence = format!("expected {state:?}, found {observation:?}");
-        Some(seen(observation, &step, evidence))
+        let found = seen(observation, &step, evidence);
+        let keys = || -> BTreeMap<u32, Option<KeyNumber>> {
+            state.keys.iter().map(|(id, key)| (*id, Some(key.blob.key))).collect()
+        };
+        Some(match step.as_str() {
+            "memory" => found.with(keys(), &observation.memory),
+            "rows" => found.with(&state.rows, &observation.rows),
+            "data" => found.with(&state.data, &observation.data),
+            _ => found.with(sidecar_of(state), without_times(&observation.sidecar)),
+        })
     };
     observations(in_step(history)).filter_map(broken).collect()
 }
@@ -431,7 +497,7 @@ fn key_bytes_are_distinct(history: &[Event]) -> Vec<Broken> {
             let number = blob.as_ref()?.key;
             if let Some(other) = known.insert(number, *id) {
                 let evidence = format!("keys {other} and {id} have the bytes of K{}", number.0);
-                return Some(Broken { step: "sidecar".to_owned(), entry: "keys", evidence });
+                return Some(Broken::new("sidecar", "keys", evidence));
             }
         }
         None
@@ -476,7 +542,7 @@ fn created_is_set_once(history: &[Event]) -> Vec<Broken> {
             match first.get(id) {
                 Some(known) if known != time => {
                     let evidence = format!("key {id}: first {known}, then {time}");
-                    broken.push(Broken { step: "changed".to_owned(), entry: "sidecar", evidence });
+                    broken.push(Broken::new("changed", "sidecar", evidence).with(known, time));
                 }
                 Some(_) => {}
                 None => {
@@ -490,11 +556,9 @@ fn created_is_set_once(history: &[Event]) -> Vec<Broken> {
 
 fn no_key_bytes_on_disk(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
-        Event::KeyOnDisk { path } => Some(Broken {
-            step: path.clone(),
-            entry: "write",
-            evidence: format!("key bytes were written to {path}"),
-        }),
+        Event::KeyOnDisk { path } => {
+            Some(Broken::new(path.clone(), "write", format!("key bytes were written to {path}")))
+        }
         _ => None,
     };
     history.iter().filter_map(broken).collect()
@@ -503,11 +567,9 @@ fn no_key_bytes_on_disk(history: &[Event]) -> Vec<Broken> {
 fn log_is_finished(history: &[Event]) -> Vec<Broken> {
     let broken = |event: &Event| match event {
         // A node that got stuck was reported by the invariant that it got stuck on.
-        Event::Ended { reached, length, stuck: false } if reached < length => Some(Broken {
-            step: "unfinished".to_owned(),
-            entry: "log",
-            evidence: format!("reached {reached} of {length}"),
-        }),
+        Event::Ended { reached, length, stuck: false } if reached < length => {
+            Some(Broken::new("unfinished", "log", format!("reached {reached} of {length}")))
+        }
         _ => None,
     };
     history.iter().filter_map(broken).collect()

@@ -26,5 +26,6 @@ pub mod seam;
 pub mod seeds;
 pub mod subject;
 pub mod teeth;
+pub mod timeline;
 pub mod workload;
 pub mod world;

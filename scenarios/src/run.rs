@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use sim::{Choices, Mismatch, Probes, Tape, Trace};
+use sim::{Choices, Event, Mismatch, Probes, Tape, Trace};
 
 use crate::invariants::{self, Violation};
 use crate::probes;
+use crate::timeline::{arises, tap};
 use crate::world::Setup;
 
 /// What a run draws from.
@@ -17,8 +18,21 @@ use crate::world::Setup;
 pub enum Source {
     /// A seed.
     Seed(u64),
-    /// A recorded tape.
+    /// A recorded tape, strictly.
     Tape(Tape),
+    /// A tape that another build has recorded: as far as it fits, then the answers of the seed.
+    Realigned(Tape, u64),
+}
+
+/// What is kept of a run beside its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// What happened, event by event.
+    Events,
+    /// The same, each event with the disk that it happened on.
+    Disks,
 }
 
 /// What a run came to, checked.
@@ -40,8 +54,13 @@ pub struct Checked {
     pub trace_hash: u64,
     /// The draws.
     pub tape: Tape,
-    /// The timeline, where it was kept.
-    pub lines: Vec<String>,
+    /// What happened, where it was kept.
+    pub events: Vec<Event>,
+    /// For each violation the number of the event at which it came up, where events were kept. One that speaks of the
+    /// whole run comes up with the last.
+    pub violated_at: Vec<usize>,
+    /// Where the run left a tape that it was realigned with.
+    pub diverged: Option<Mismatch>,
 }
 
 /// Why a run has no result.
@@ -62,30 +81,42 @@ pub(crate) const THREAD: &str = "run";
 ///
 /// # Errors
 /// [`RunError`]; a panic of the subject is a violation, not an error.
-pub fn run(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, RunError> {
+pub fn run(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunError> {
     thread::scope(|scope| {
-        let body = move || run_here(setup, source, keep_lines);
+        let body = move || run_here(setup, source, keep);
         let handle = thread::Builder::new().name(THREAD.to_owned()).spawn_scoped(scope, body);
         let handle = handle.map_err(|error| RunError::Thread(error.to_string()))?;
         handle.join().expect("panics of the run are caught inside it")
     })
 }
 
-fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, RunError> {
+fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunError> {
+    let is_strict = matches!(source, Source::Tape(_));
     let mut choices = match source {
         Source::Seed(seed) => Choices::seeded(seed),
         Source::Tape(tape) => Choices::replayed(tape),
+        Source::Realigned(tape, seed) => Choices::realigned(tape, seed),
     };
-    let trace = if keep_lines { Trace::keeping() } else { Trace::hashing() };
-    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| setup.run(&mut choices, &trace)));
+    let trace = match keep {
+        Keep::Nothing => Trace::hashing(),
+        Keep::Events => Trace::keeping(),
+        Keep::Disks => Trace::filming(),
+    };
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| match keep {
+        Keep::Nothing => setup.run(&mut choices, &trace),
+        Keep::Events | Keep::Disks => tap::during(&trace, || setup.run(&mut choices, &trace)),
+    }));
     let record = match ran {
         Ok(record) => record,
         // A run that has left its tape was not meant to get here, wherever that is.
-        Err(_) if choices.mismatch().is_some() => {
+        Err(_) if is_strict && choices.mismatch().is_some() => {
             return Err(choices.finish().expect_err("it has one").into());
         }
         Err(panic) => {
+            let events = trace.take_events();
             return Ok(Checked {
+                violated_at: vec![events.len().saturating_sub(1)],
+                diverged: choices.mismatch().cloned(),
                 violations: vec![panicked(panic.as_ref())],
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
@@ -94,16 +125,24 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
                 simulated_ms: 0,
                 trace_hash: trace.hash(),
                 tape: choices.tape().clone(),
-                lines: trace.lines(),
+                events,
             });
         }
     };
+    let diverged = choices.mismatch().cloned();
     let tape = choices.finish()?;
+    let violations = match &record.chronicle {
+        Some(chronicle) => invariants::check_cluster(chronicle),
+        None => invariants::check(&record.history),
+    };
+    let violated_at = match keep {
+        Keep::Nothing => Vec::new(),
+        Keep::Events | Keep::Disks => violations.iter().map(|violation| arises(&record, violation)).collect(),
+    };
     Ok(Checked {
-        violations: match &record.chronicle {
-            Some(chronicle) => invariants::check_cluster(chronicle),
-            None => invariants::check(&record.history),
-        },
+        violations,
+        violated_at,
+        diverged,
         convergence_ms: record.chronicle.and_then(|chronicle| chronicle.end.converged_ms),
         simulated_ms: record.simulated_ms,
         probes: record.probes,
@@ -111,7 +150,7 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
         crashes: record.crashes,
         trace_hash: record.trace_hash,
         tape,
-        lines: record.lines,
+        events: record.events,
     })
 }
 
@@ -123,6 +162,7 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Violation {
         invariant: "no-panic",
         fingerprint: "no-panic/run/panic".to_owned(),
         evidence: format!("the run panicked: {message}"),
+        difference: None,
     }
 }
 
@@ -191,7 +231,7 @@ impl Tally {
         self.trace_digest = self.trace_digest.wrapping_add(mix(seed, checked.trace_hash));
         self.probes.merge(&checked.probes);
         self.violations += u64::from(!checked.violations.is_empty());
-        for Violation { invariant, fingerprint, evidence } in checked.violations {
+        for Violation { invariant, fingerprint, evidence, .. } in checked.violations {
             let found = Finding { invariant, seeds_hit: 1, first_seed: seed, evidence };
             self.find(fingerprint, found);
         }
@@ -293,7 +333,7 @@ pub fn sweep(
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                match run(setup, Source::Seed(seed), false) {
+                match run(setup, Source::Seed(seed), Keep::Nothing) {
                     Ok(checked) => tally.add(seed, checked),
                     Err(error) => tally.error = Some(error),
                 }

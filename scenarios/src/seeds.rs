@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use sim::{Lies, Profile, Tape, TapeError};
 
 use crate::output::{self, OutputError};
-use crate::run::{Checked, RunError, Source, run};
+use crate::run::{Checked, Keep, RunError, Source, run};
 use crate::subject::Subject;
 use crate::world::{Scenario, Setup};
 
@@ -195,7 +195,7 @@ impl Case {
     /// # Errors
     /// The first mismatch of its tape.
     pub fn recheck(&self) -> Result<Recheck, RunError> {
-        let checked = run(self.setup, self.source.clone(), false)?;
+        let checked = run(self.setup, self.source.clone(), Keep::Nothing)?;
         let found: Vec<String> = checked.violations.into_iter().map(|found| found.fingerprint).collect();
         let clean_as_expected = self.file.expect.is_empty() == found.is_empty();
         if clean_as_expected && self.file.expect.iter().all(|expected| found.contains(expected)) {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{CLUSTER_SEEDS, setup, sweep_range};
 use scenarios::prove::{Errors, Terms, every_log};
-use scenarios::run::{Source, run};
+use scenarios::run::{Keep, Source, run};
 use scenarios::subject::Subject;
 use scenarios::world::Scenario;
 use sim::{Lies, Profile};
@@ -21,10 +21,10 @@ fn a_seed_run_twice_has_one_trace() {
     for scenario in Scenario::ALL {
         for subject in Subject::ALL {
             for seed in 0..seeds(scenario, 40) {
-                let once =
-                    run(setup(scenario, subject), Source::Seed(seed), true).expect("a seed always fits");
-                let again =
-                    run(setup(scenario, subject), Source::Seed(seed), true).expect("a seed always fits");
+                let once = run(setup(scenario, subject), Source::Seed(seed), Keep::Events)
+                    .expect("a seed always fits");
+                let again = run(setup(scenario, subject), Source::Seed(seed), Keep::Events)
+                    .expect("a seed always fits");
                 assert_eq!(once.trace_hash, again.trace_hash, "{scenario} {subject} {seed}");
                 assert_eq!(once.lines, again.lines, "{scenario} {subject} {seed}");
                 assert_eq!(once.tape, again.tape, "{scenario} {subject} {seed}");
@@ -38,8 +38,9 @@ fn a_recorded_tape_replays_to_the_same_trace() {
     for scenario in Scenario::ALL {
         for seed in 0..seeds(scenario, 20) {
             let setup = setup(scenario, Subject::Hardened);
-            let once = run(setup, Source::Seed(seed), false).expect("a seed always fits");
-            let again = run(setup, Source::Tape(once.tape.clone()), false).expect("its own tape fits");
+            let once = run(setup, Source::Seed(seed), Keep::Nothing).expect("a seed always fits");
+            let again =
+                run(setup, Source::Tape(once.tape.clone()), Keep::Nothing).expect("its own tape fits");
             assert_eq!(once.trace_hash, again.trace_hash, "{scenario} {seed}");
         }
     }

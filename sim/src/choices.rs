@@ -74,6 +74,7 @@ enum Source {
     Seeded(Streams),
     Bytes { data: Vec<u8>, used: usize },
     Replayed(Script),
+    Realigned(Box<Realigned>),
     Loose { draws: Vec<Draw>, used: Vec<bool> },
 }
 
@@ -103,6 +104,21 @@ impl Choices {
     /// and calmly.
     pub fn replayed(tape: Tape) -> Self {
         Self::scripted(tape.0, false)
+    }
+
+    /// The answers of a tape that was recorded by a build which may have drawn in another order, or at other
+    /// sites.
+    ///
+    /// As long as the run asks what the tape has next, this is strict replay. The first [`Mismatch`] is
+    /// remembered, for [`Choices::mismatch`] only, and from there on each question takes the first unused
+    /// answer that was given at its site to the same bound, or, where the bound has changed, one that is still
+    /// possible. A site that the tape does not know answers 0, since the recorded run had no such surprise;
+    /// one whose answers are used up goes on with those of [`Choices::seeded`].
+    pub fn realigned(tape: Tape, seed: u64) -> Self {
+        let used = vec![false; tape.0.len()];
+        let (draws, streams) = (tape.0, Streams::new(seed));
+        let realigned = Realigned { draws, used, at: 0, streams, mismatch: None };
+        Self::from_source(Source::Realigned(Box::new(realigned)))
     }
 
     /// The answers of a tape as far as they fit: what a shrinker uses after it has deleted or lowered draws.
@@ -145,6 +161,7 @@ impl Choices {
             Source::Seeded(streams) => streams.draw(site, bound),
             Source::Bytes { data, used } => take_bytes(data, used, bound) % bound,
             Source::Replayed(script) => script.draw(site, bound),
+            Source::Realigned(realigned) => realigned.draw(site, bound),
             Source::Loose { draws, used } => draw_loosely(draws, used, site, bound),
         };
         debug_assert!(value < bound, "every source answers below the bound");
@@ -189,10 +206,11 @@ impl Choices {
         &self.tape
     }
 
-    /// The first mismatch with the replayed tape so far; a run may look at it to stop early.
+    /// The first mismatch with the replayed tape so far; a run under strict replay may look at it to stop early.
     pub fn mismatch(&self) -> Option<&Mismatch> {
         match &self.source {
             Source::Replayed(script) => script.mismatch.as_ref(),
+            Source::Realigned(realigned) => realigned.mismatch.as_ref(),
             _ => None,
         }
     }
@@ -238,6 +256,46 @@ impl Script {
                 });
                 0
             }
+        }
+    }
+}
+
+/// A tape that need not fit.
+#[derive(Debug)]
+struct Realigned {
+    draws: Vec<Draw>,
+    used: Vec<bool>,
+    /// All before it are used.
+    at: usize,
+    streams: Streams,
+    mismatch: Option<Mismatch>,
+}
+
+impl Realigned {
+    fn draw(&mut self, site: Site, bound: u64) -> u64 {
+        while self.used.get(self.at) == Some(&true) {
+            self.at += 1;
+        }
+        let expected = self.draws.get(self.at);
+        let fits = |draw: &Draw| draw.site == site.name() && draw.bound == bound;
+        if self.mismatch.is_none() && !expected.is_some_and(fits) {
+            self.mismatch = Some(Mismatch {
+                at: self.at,
+                expected: expected.cloned(),
+                found: Some(Asked { site: Cow::Borrowed(site.name()), bound }),
+            });
+        }
+        let unused = |draw: &dyn Fn(&Draw) -> bool| {
+            (self.at..self.draws.len()).find(|&at| !self.used[at] && draw(&self.draws[at]))
+        };
+        let possible = |draw: &Draw| draw.site == site.name() && draw.value < bound;
+        match unused(&|draw| fits(draw) && draw.value < bound).or_else(|| unused(&possible)) {
+            Some(at) => {
+                self.used[at] = true;
+                self.draws[at].value
+            }
+            None if self.draws.iter().any(|draw| draw.site == site.name()) => self.streams.draw(site, bound),
+            None => 0,
         }
     }
 }

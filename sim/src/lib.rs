@@ -9,7 +9,7 @@
 //!   all in `disk/crash.rs`; how adversarial that is, a [`Profile`] names.
 //! - [`Fault`] plans what goes wrong next, a [`SyncFailure`] what a sync that fails leaves behind; [`Lies`]
 //!   break the disk's promises on purpose.
-//! - [`Trace`] is a rolling hash of what happened, and lines of text if wanted; [`Probes`] count places
+//! - [`Trace`] is a rolling hash of what happened, and a list of [`Event`]s if wanted; [`Probes`] count places
 //!   reached.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.
 //! - [`Net`] carries messages between those nodes. [`NetWeather`] says how often they are dropped, duplicated
@@ -102,5 +102,5 @@ pub use crate::{
     shared::SharedChoices,
     site::Site,
     tape::{Draw, Tape, TapeError, TapeProblem},
-    trace::Trace,
+    trace::{Beside, Clock, Event, Trace},
 };

@@ -1,6 +1,6 @@
 //! Every source of decisions, held to what it promises.
 
-use sim::{Asked, Choices, Draw, Exhaustive, Mismatch, Ratio, Site, Tape, TapeProblem};
+use sim::{Asked, Choices, Disk, Draw, Exhaustive, Mismatch, Ratio, Site, Tape, TapeProblem};
 
 const LEFT: Site = Site::new("test.left");
 const RIGHT: Site = Site::new("test.right");
@@ -203,4 +203,101 @@ fn the_odometer_notices_a_program_that_does_not_repeat_itself() {
     second.draw(RIGHT, 3);
     assert_eq!(walk.end(second).map_err(|mismatch| mismatch.at), Err(0));
     assert!(walk.begin().is_none() && !walk.is_complete());
+}
+
+/// A small program whose builds draw differently: a config is rewritten, and a crash comes at some point of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Build {
+    /// It asks one more question, at a new site, before each write.
+    new_site: bool,
+    /// It asks two independent questions in the other order.
+    swapped: bool,
+    /// It calls its file something else.
+    renamed: bool,
+    /// It has one answer more to a question.
+    wider: bool,
+}
+
+const POWER: Site = Site::new("test.power");
+const SIZE: Site = Site::new("test.size");
+const COLOUR: Site = Site::new("test.colour");
+const SHORT: Site = Site::new("test.short-write");
+
+/// Whether the run shows what it was kept for: an empty file where the config was.
+fn loses_the_config(build: Build, choices: &mut Choices) -> bool {
+    let disk = Disk::default();
+    let mount = disk.mount();
+    let (path, tmp) = if build.renamed { ("/settings", "/settings.new") } else { ("/config", "/config.tmp") };
+    for round in 0..20 {
+        let mut draw = |site, bound| choices.draw(site, bound);
+        let (size, colour) = if build.swapped {
+            let colour = draw(COLOUR, 7);
+            (draw(SIZE, 100), colour)
+        } else {
+            (draw(SIZE, 100 + u64::from(build.wider)), draw(COLOUR, 7))
+        };
+        if build.new_site && choices.draw(SHORT, 3) > 0 {
+            return false;
+        }
+        let file = mount.create_new(tmp).unwrap();
+        file.write_at(0, &vec![colour as u8 + 1; 1 + size as usize]).unwrap();
+        mount.rename(tmp, path).unwrap();
+        mount.sync_dir("/").unwrap();
+        if choices.draw(POWER, 4) == 3 {
+            disk.power_loss(choices);
+            return disk.peek(path).is_some_and(|content| content.is_empty()) && round > 2;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_tape_outlives_harmless_changes_of_the_code() {
+    let record = |seed| {
+        let mut choices = Choices::seeded(seed);
+        let shown = loses_the_config(Build::default(), &mut choices);
+        shown.then(|| choices.finish().unwrap())
+    };
+    let builds = [
+        Build { new_site: true, ..Build::default() },
+        Build { swapped: true, ..Build::default() },
+        Build { renamed: true, ..Build::default() },
+        Build { wider: true, ..Build::default() },
+        Build { new_site: true, swapped: true, renamed: true, wider: true },
+    ];
+    let tapes: Vec<Tape> = (0..200).filter_map(record).collect();
+    assert!(tapes.len() > 5, "the program loses its config often: {}", tapes.len());
+    for tape in &tapes {
+        let mut same = Choices::realigned(tape.clone(), 0);
+        assert!(loses_the_config(Build::default(), &mut same));
+        assert_eq!(same.mismatch(), None);
+        assert_eq!(same.finish().as_ref(), Ok(tape));
+        for build in builds {
+            let mut choices = Choices::realigned(tape.clone(), 0);
+            assert!(loses_the_config(build, &mut choices), "{build:?} on\n{tape}");
+            let drew_otherwise = build.new_site || build.swapped || build.wider;
+            assert_eq!(choices.mismatch().is_some(), drew_otherwise, "{build:?}");
+            // What really happened replays strictly, and does not leave its tape.
+            let now = choices.finish().unwrap();
+            let mut strict = Choices::replayed(now.clone());
+            assert!(loses_the_config(build, &mut strict));
+            assert_eq!(strict.finish(), Ok(now));
+        }
+    }
+}
+
+#[test]
+fn realigned_replay_names_the_first_difference_and_goes_on_as_seeded() {
+    let tape = Tape(vec![draw("test.size", 5, 10), draw("test.colour", 2, 7), draw("test.size", 6, 10)]);
+    let mut choices = Choices::realigned(tape, 9);
+    assert_eq!(choices.draw(SIZE, 10), 5);
+    assert_eq!(choices.draw(SHORT, 10), 0, "a site that the tape does not know is calm");
+    assert_eq!(choices.draw(SIZE, 10), 6);
+    assert_eq!(choices.draw(COLOUR, 3), 2, "the bound has changed, and the answer is still possible");
+    let mismatch = choices.mismatch().expect("it has left the tape").clone();
+    assert_eq!(mismatch.at, 1);
+    assert_eq!(mismatch.expected, Some(draw("test.colour", 2, 7)));
+    let mut seeded = Choices::seeded(9);
+    let more: Vec<u64> = (0..8).map(|_| choices.draw(SIZE, 1 << 40)).collect();
+    assert_eq!(more, (0..8).map(|_| seeded.draw(SIZE, 1 << 40)).collect::<Vec<_>>());
 }

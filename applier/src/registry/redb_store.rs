@@ -316,7 +316,9 @@ impl Registry for RedbRegistry {
                 Some(index) => raise_sidecar_index(transaction, index),
                 None => Ok(()),
             }
-        })
+        })?;
+        tracing::debug!(rows = change.rows.len(), applied = ?change.applied_index.map(|index| index.0), "registry committed");
+        Ok(())
     }
 
     fn promise(&mut self, check: u64) -> Result<(), CommitError> {

@@ -103,7 +103,9 @@ impl SidecarPath {
             .map_err(|error| after(IoFault::new("rename to", &self.path, &error)))?;
         files
             .sync_dir(self.dir())
-            .map_err(|error| after(IoFault::new("sync the directory", self.dir(), &error)))
+            .map_err(|error| after(IoFault::new("sync the directory", self.dir(), &error)))?;
+        tracing::debug!(path = %self.path, bytes = bytes.len(), "sidecar written");
+        Ok(())
     }
 
     fn fill_tmp<F: Files>(&self, files: &F, bytes: &[u8]) -> Result<(), IoFault> {

@@ -118,16 +118,15 @@ pub fn check_cluster(chronicle: &Chronicle) -> Vec<Violation> {
         }
     }
     for invariant in CLUSTER {
-        for Broken { step, entry, evidence } in (invariant.check)(chronicle) {
-            let fingerprint = format!("{}/{step}/{entry}", invariant.name);
-            add(Violation { invariant: invariant.name, fingerprint, evidence });
+        for broken in (invariant.check)(chronicle) {
+            add(broken.violates(invariant.name));
         }
     }
     violations
 }
 
 fn broken(step: &str, entry: &'static str, evidence: String) -> Broken {
-    Broken { step: step.to_owned(), entry, evidence }
+    Broken::new(step, entry, evidence)
 }
 
 fn one_leader_per_term(chronicle: &Chronicle) -> Vec<Broken> {
@@ -192,7 +191,7 @@ fn refusal_halts_everyone_alike(chronicle: &Chronicle) -> Vec<Broken> {
                 None => first = Some((*node, *index, answer)),
                 Some((other, at, known)) if at != *index || known != answer => {
                     let evidence = format!("{other:x} at {at}: {known}; {node:x} at {index}: {answer}");
-                    found.push(broken("reasons-differ", "entry", evidence));
+                    found.push(broken("reasons-differ", "entry", evidence).with(known, answer));
                 }
                 Some(_) => {}
             },
@@ -223,7 +222,10 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
             Some(entry) if entry.form == *form => None,
             found => {
                 let evidence = format!("{asked:?}, {form}, was done at {index}, where the log has {found:?}");
-                Some(broken("lost", form.kind().name(), evidence))
+                Some(
+                    broken("lost", form.kind().name(), evidence)
+                        .with(Some(form), found.map(|entry| &entry.form)),
+                )
             }
         }
     };
@@ -249,7 +251,8 @@ fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {
             (Told::Done(None), Told::Refused { .. }) | (Told::Refused { .. }, Told::Done(None)) => true,
         };
         if !same {
-            found.push(broken("differ", "request", format!("{asked:?}: first {known:?}, then {told:?}")));
+            let evidence = format!("{asked:?}: first {known:?}, then {told:?}");
+            found.push(broken("differ", "request", evidence).with(known, told));
         }
     }
     found
@@ -263,7 +266,8 @@ fn refusal_has_its_reason(chronicle: &Chronicle) -> Vec<Broken> {
         let state = chronicle.states.get(*at as usize)?;
         let expected = state.judge(chronicle.rules, true, form);
         let evidence = format!("{asked:?}, {form}, at {at}: expected {expected:?}, told {reason:?}");
-        (expected != Verdict::Rejected(*reason)).then(|| broken(reason.name(), form.kind().name(), evidence))
+        let told = Verdict::Rejected(*reason);
+        (expected != told).then(|| broken(reason.name(), form.kind().name(), evidence).with(expected, told))
     };
     told(chronicle).filter_map(wrong).collect()
 }

@@ -584,7 +584,7 @@ impl Closure {
     }
 
     fn report(&mut self, script: &Script, violations: &[Violation], origin: usize, action: Action) {
-        for Violation { invariant, fingerprint, evidence } in violations {
+        for Violation { invariant, fingerprint, evidence, .. } in violations {
             match self.findings.get_mut(fingerprint) {
                 Some(found) => found.states_hit += 1,
                 None => {

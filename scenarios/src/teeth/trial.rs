@@ -7,7 +7,7 @@ use std::thread;
 
 use super::Wrong;
 use crate::invariants::Violation;
-use crate::run::{RunError, Source, run};
+use crate::run::{Keep, RunError, Source, run};
 use crate::world::Setup;
 
 /// One run that convicts.
@@ -61,9 +61,9 @@ pub fn put_to_trial(wrong: &'static Wrong, count: u64, stop: &dyn Fn() -> bool) 
         for scenario in wrong.scenarios() {
             let setup = wrong.setup(*scenario);
             let honest = Setup { subject: wrong.base(), lies: sim::Lies::NONE, ..setup };
-            let honest = run(honest, Source::Seed(seed), false)?.violations;
+            let honest = run(honest, Source::Seed(seed), Keep::Nothing)?.violations;
             of_the_base.extend(honest.into_iter().map(|violation| violation.fingerprint));
-            let found = run(setup, Source::Seed(seed), false)?.violations;
+            let found = run(setup, Source::Seed(seed), Keep::Nothing)?.violations;
             let mut new = found.into_iter().filter(|found| !of_the_base.contains(&found.fingerprint));
             let catch = |violation| Catch { violation, setup, seed };
             let Some(first) = new.next() else { continue };

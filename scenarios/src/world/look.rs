@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use applier::kek::LocalKek;
-use sim::Disk;
+use sim::{Disk, Trace};
 
 use crate::form::{Blob, Form, KeyNumber};
 use crate::history::SidecarSeen;
@@ -140,6 +140,22 @@ impl Default for Lookout {
     fn default() -> Lookout {
         Lookout::new()
     }
+}
+
+/// Keys in memory by id, as they are kept beside a remark; `None` for bytes that are none of this world's.
+pub type Memory = BTreeMap<u32, Option<KeyNumber>>;
+
+/// Remarks what a node holds in memory, for people to see.
+pub(super) fn show_memory(trace: &Trace, life: &dyn Life) {
+    trace.remark("memory", [0; 3], || {
+        let memory: Memory = life.keys().into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect();
+        (format!("{memory:?}"), Some(Arc::new(memory)))
+    });
+}
+
+/// Remarks that the history's event of this number happens now, so that a violation can be shown where it came up.
+pub(super) fn mark(trace: &Trace, number: usize) {
+    trace.remark("history", [number as u64, 0, 0], || (String::new(), None));
 }
 
 fn key_number(bytes: [u8; 32]) -> Option<KeyNumber> {

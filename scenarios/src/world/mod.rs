@@ -9,7 +9,7 @@ mod single;
 use std::fmt;
 use std::str::FromStr;
 
-use sim::{Choices, Lies, Probes, Profile, Trace};
+use sim::{Choices, Event, Lies, Probes, Profile, Trace};
 
 use crate::chronicle::Chronicle;
 use crate::history::History;
@@ -111,8 +111,8 @@ pub struct Record {
     pub simulated_ms: u64,
     /// The rolling hash of everything that happened.
     pub trace_hash: u64,
-    /// What happened, line by line, where the trace keeps it.
-    pub lines: Vec<String>,
+    /// What happened, where the trace keeps it.
+    pub events: Vec<Event>,
 }
 
 impl Setup {

@@ -10,7 +10,7 @@ use applier::registry;
 use sim::{Choices, Disk, Lies, Needles, OpInfo, Probes, Profile, Ratio, Site, Trace};
 
 pub(crate) use self::dying::is_before_rename;
-use super::look::Lookout;
+use super::look::{self, Lookout};
 use super::{Record, Setup};
 use crate::form::{self, Form, Kind};
 use crate::history::{Delivery, Event, History, Moment, SideEffects};
@@ -21,6 +21,7 @@ use crate::subject::{
     DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
 use crate::teeth::Past;
+use crate::timeline::tap;
 
 const BLANK: Site = Site::new("disk.blank");
 
@@ -87,7 +88,7 @@ pub struct Node<'a> {
     pub(super) entries: u64,
     pub(super) stuck: bool,
     pub(super) disk: Disk,
-    trace: &'a Trace,
+    trace: Trace,
     lookout: Lookout,
     reads: Arc<Outage>,
     /// The call that the last injected error of this life hit.
@@ -129,6 +130,7 @@ impl<'a> Node<'a> {
     pub fn new(setup: &Setup, choices: &'a mut Choices, trace: &'a Trace, probes: Probes) -> Node<'a> {
         let blank = choices.draw(BLANK, 6) == 1;
         let disk = if blank { blank_disk(setup.profile, setup.lies) } else { prepared_disk(setup) };
+        let trace = trace.of(OWN_NODE);
         disk.set_trace(trace.clone());
         disk.watch(needles());
         let mount = disk.mount();
@@ -191,10 +193,10 @@ impl<'a> Node<'a> {
         self.disk.process_crash();
         self.bury();
         if let Some(leak) = self.disk.leak() {
-            self.history.push(Event::KeyOnDisk { path: leak.path });
+            self.remember(Event::KeyOnDisk { path: leak.path });
         }
         let (reached, stuck) = (self.frontier(), self.stuck);
-        self.history.push(Event::Ended { reached, length, stuck });
+        self.remember(Event::Ended { reached, length, stuck });
         Record {
             history: self.history,
             chronicle: None,
@@ -203,7 +205,7 @@ impl<'a> Node<'a> {
             entries: self.entries,
             crashes: self.crashes,
             trace_hash: self.trace.hash(),
-            lines: self.trace.lines(),
+            events: self.trace.take_events(),
         }
     }
 
@@ -224,17 +226,20 @@ impl<'a> Node<'a> {
             keyring: self.keyring,
             past: Arc::clone(&self.past),
         };
-        let started = self.subject.start(&world);
+        let started = tap::member(OWN_NODE).in_scope(|| self.subject.start(&world));
         let faulted = self.fault_fired();
         if faulted {
             self.hit(Place::FaultInStart);
         }
         match started {
-            Ok(life) => self.life = Some(life),
+            Ok(life) => {
+                look::show_memory(&self.trace, life.as_ref());
+                self.life = Some(life);
+            }
             Err(error) if self.disk.died_at().is_none() => {
                 let why = refusal_name(&error).to_owned();
                 self.note("refused", [0; 3], || format!("start: {error}"));
-                self.history.push(Event::StartRefused { why, faulted });
+                self.remember(Event::StartRefused { why, faulted });
                 if !faulted {
                     self.stuck = true;
                 }
@@ -274,7 +279,8 @@ impl<'a> Node<'a> {
             self.in_flight = expected.advances().then_some(index);
         }
         let life = self.life.as_mut().expect("only a live node is delivered to");
-        let answer = hand_over(life.as_mut(), index, &form, payload.as_deref());
+        let answer =
+            tap::member(OWN_NODE).in_scope(|| hand_over(life.as_mut(), index, &form, payload.as_deref()));
         self.cut_off = Some(index);
         if self.crashed(armed, false) {
             return Survived::No;
@@ -283,7 +289,7 @@ impl<'a> Node<'a> {
         self.disk.disarm();
         if let (Delivered::Halted(_), Some((_, (keys, _), sidecar))) = (&answer, &before) {
             let (now, _) = self.memory();
-            self.history.push(Event::Halted {
+            self.remember(Event::Halted {
                 index,
                 kind: form.kind(),
                 before_rename: self.fault_op.as_ref().is_some_and(is_before_rename),
@@ -298,10 +304,11 @@ impl<'a> Node<'a> {
             memory: self.memory() != memory,
         });
         self.note("answer", [answer_code(&answer), u64::from(faulted), 0], || answer.to_string());
+        look::show_memory(&self.trace, self.life.as_deref().expect("it has answered"));
         self.count(&answer, form.kind(), delivery);
         let before = self.refusals.get(&(index, self.tag)).map(|(first, _)| first.clone());
         self.remember_refusal(index, &answer, faulted);
-        self.history.push(Event::Delivered {
+        self.remember(Event::Delivered {
             index,
             kind: form.kind(),
             delivery,
@@ -467,6 +474,12 @@ impl<'a> Node<'a> {
     /// Counts a hit.
     pub fn hit(&mut self, at: Place) {
         self.probes.hit(place(at));
+    }
+
+    /// Takes an event down, and marks in the trace where that was.
+    fn remember(&mut self, event: Event) {
+        look::mark(&self.trace, self.history.len());
+        self.history.push(event);
     }
 
     fn note(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {

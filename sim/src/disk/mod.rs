@@ -15,6 +15,7 @@ mod sync;
 mod tree;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -186,7 +187,11 @@ impl Disk {
         state.durable.retain(&live);
         state.view.retain(&live);
         state.pending.retain(|op| op.data_of().is_none_or(|file| live.contains(&file)));
-        state.trace.record("process_crash", [state.pending.len() as u64, 0, 0], String::new);
+        let text = || format!("{} operations stay pending", state.pending.len());
+        let numbers = [state.pending.len() as u64, 0, 0];
+        state.trace.record_with("process_crash", numbers, text, |event, film| {
+            event.after = film.then(|| state.copy());
+        });
     }
 
     /// The power fails: each pending operation is given its fate, and what survives is durable. What a failed
@@ -197,6 +202,7 @@ impl Disk {
     pub fn power_loss(&self, choices: &mut Choices) -> CrashReport {
         let mut state = lock(&self.shared);
         let state = &mut *state;
+        let before = state.trace.keeps_disks().then(|| state.copy());
         let mut survivor = crash(&state.durable, &state.pending, state.profile, state.tearing, choices);
         let order = live_inodes(&survivor.tree, &[]);
         survivor.tree.renumber(&order);
@@ -213,7 +219,12 @@ impl Disk {
             view: std::mem::replace(&mut state.view, survivor.tree),
         };
         let numbers = [report.fates.len() as u64, digest(&report.fates), 0];
-        state.trace.record("power_loss", numbers, || report.to_string());
+        let text = || report.to_string();
+        state.trace.record_with("power_loss", numbers, text, |event, film| {
+            event.crash = Some(Arc::new(report.clone()));
+            event.before = before;
+            event.after = film.then(|| state.copy());
+        });
         report
     }
 }
@@ -234,6 +245,28 @@ impl Disk {
     /// How many of those were about names: create, rename, unlink, mkdir and directory sync. It never goes down.
     pub fn name_calls(&self) -> u64 {
         lock(&self.shared).name_calls
+    }
+
+    /// What is pending, in program order, for people.
+    pub fn pending_text(&self) -> Vec<String> {
+        let state = lock(&self.shared);
+        let pending = state.pending.clone();
+        let report = CrashReport { died_at: None, fates: Vec::new(), view: state.view.clone(), pending };
+        report.describe()
+    }
+
+    /// An independent disk on which everything that is pending was lost: what surely survives. It takes no notes.
+    pub fn only_durable(&self) -> Self {
+        let state = lock(&self.shared);
+        let copy = State { trace: Trace::hashing(), ..state.clone() };
+        Self::from_state(State {
+            view: copy.durable.clone(),
+            pending: Vec::new(),
+            ahead: BTreeSet::new(),
+            late: BTreeSet::new(),
+            plan: FaultPlan::default(),
+            ..copy
+        })
     }
 
     /// How many operations are pending.

@@ -35,6 +35,11 @@ impl CrashReport {
         self.pending.is_empty()
     }
 
+    /// Each operation in words, in program order.
+    pub fn describe(&self) -> Vec<String> {
+        self.pending.iter().map(|op| Described { op, report: self }.to_string()).collect()
+    }
+
     fn path(&self, inode: InodeId) -> String {
         self.view.path_of(inode).unwrap_or_else(|| inode.to_string())
     }
@@ -44,7 +49,7 @@ impl fmt::Display for CrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (op, fate)) in self.iter().enumerate() {
             let separator = if index > 0 { "; " } else { "" };
-            write!(f, "{separator}{} {fate}", Described { op, report: self })?;
+            write!(f, "{separator}{}: {fate}", Described { op, report: self })?;
         }
         if self.is_empty() { f.write_str("nothing was pending") } else { Ok(()) }
     }
@@ -64,7 +69,7 @@ impl fmt::Display for Described<'_> {
             Pending::Rename { from, to, .. } => write!(f, "rename {from} to {to}"),
             Pending::Detach { from, to, .. } => write!(f, "detach {from} and {to}"),
             Pending::Write { inode, offset, data } => {
-                write!(f, "write {} at {offset}, {} bytes,", path(*inode), data.len())
+                write!(f, "write {} at {offset}, {} bytes", path(*inode), data.len())
             }
             Pending::SetLen { inode, len } => write!(f, "set_len {} to {len}", path(*inode)),
         }

@@ -139,10 +139,13 @@ impl State {
             self.mutations += 1;
             self.name_calls += u64::from(name_call.is_some());
             let [_, offset, len] = call.numbers;
-            self.trace.record(call.kind.name(), call.numbers, || match call.kind {
+            let text = || match call.kind {
                 OpKind::Write => format!("{} at {offset}, {len} bytes", call.path),
                 OpKind::SetLen => format!("{} to {len}", call.path),
                 _ => call.path.to_owned(),
+            };
+            self.trace.record_with(call.kind.name(), call.numbers, text, |event, film| {
+                event.before = film.then(|| self.copy());
             });
         }
         if let Some(errno) = self.plan.take_error(number, call.kind, call.consumes_space) {
@@ -160,6 +163,11 @@ impl State {
         if let Some(frames) = &mut self.film.frames {
             frames.push(Checkpoint { op, disk });
         }
+    }
+
+    /// An independent disk with this content. It takes no notes.
+    pub(super) fn copy(&self) -> Disk {
+        Disk::from_state(State { trace: Trace::hashing(), ..self.clone() })
     }
 
     /// Does an operation to the view and leaves it pending.

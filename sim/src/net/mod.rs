@@ -284,6 +284,10 @@ impl<M> Shared<M> {
             state.counts.delayed += 1;
             self.record("net.delay", flight.link, flight.label, due_ms);
         }
+        let Link { from, to } = flight.link;
+        self.trace.of(from.0).remark("net.send", [to.0, flight.label, due_ms], || {
+            (format!("{} to {}, label {}, due {due_ms} ms", from.0, to.0, flight.label), None)
+        });
         let has_timer = state.in_flight.range((due_ms, 0)..=(due_ms, u64::MAX)).next().is_some();
         state.in_flight.insert((due_ms, state.next), flight);
         state.next += 1;
@@ -321,8 +325,8 @@ impl<M> Shared<M> {
 
     fn record(&self, kind: &'static str, Link { from, to }: Link, label: u64, due_ms: u64) {
         let numbers = [from.0.rotate_left(32) ^ to.0, label, due_ms];
-        self.trace
-            .record(kind, numbers, || format!("{} to {}, label {label}, due {due_ms} ms", from.0, to.0));
+        let text = || format!("{} to {}, label {label}, due {due_ms} ms", from.0, to.0);
+        self.trace.of(from.0).record(kind, numbers, text);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {

@@ -55,5 +55,6 @@ fn unstable(refusal: &str, again: Option<String>) -> Violation {
         invariant: "start-succeeds",
         fingerprint: "start-succeeds/refusal changed/start".to_owned(),
         evidence: format!("a start was refused ({refusal}), the next one not in the same way ({again:?})"),
+        difference: None,
     }
 }

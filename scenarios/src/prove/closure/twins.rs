@@ -57,6 +57,7 @@ impl Closure {
                             invariant: "equal-content-behaves-equally",
                             fingerprint: "equal-content-behaves-equally/expand/content".to_owned(),
                             evidence,
+                            difference: None,
                         };
                         self.report(script, &[violation], origin, action);
                     }

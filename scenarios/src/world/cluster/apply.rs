@@ -21,6 +21,7 @@ use crate::probes::ClusterPlace;
 use crate::subject::host::{refusable, write_data, write_session};
 use crate::subject::{Delivered, Held, Keys, MemberSnapshot, SIDECAR};
 use crate::teeth::ClusterMistake;
+use crate::world::look;
 use crate::world::node::is_before_rename;
 
 const INSTALL_CRASH: Site = Site::new("install.crash");
@@ -106,6 +107,7 @@ impl Replica {
         };
         let answer = member.apply(index, payload, &mut host);
         self.check()?;
+        self.show(&answer, index);
         self.record(index, &form, (expected, before), &answer);
         match answer {
             Delivered::Failed(_) | Delivered::Halted(_) => return Err(Gone("apply")),
@@ -187,7 +189,7 @@ impl Replica {
         let logged = Logged { term, form: form.clone(), asked, membership, smuggled };
         let mut books = self.shared.books();
         let id = self.id;
-        self.shared.note("apply", [id, index, form.kind() as u64], || format!("{id:x}: {index}, {form}"));
+        self.shared.note(id, "apply", [id, index, form.kind() as u64], || format!("{id:x}: {index}, {form}"));
         let expected = books.delivered(self.slot, index, logged, self.keyring != Keyring::None);
         if expected.is_some_and(Verdict::advances) {
             books.slots[self.slot].in_flight = Some(index);
@@ -208,6 +210,13 @@ impl Replica {
             disk: disk.snapshot(),
             memory: (self.core.member.keys(), self.core.member.held()),
         })
+    }
+
+    /// Remarks the answer to an entry, and what is in memory after it.
+    fn show(&self, answer: &Delivered, index: u64) {
+        let trace = self.shared.trace.of(self.id);
+        trace.remark("answered", [index, u64::from(answer.advances()), 0], || (answer.to_string(), None));
+        look::show_memory(&trace, self.core.member.as_ref());
     }
 
     fn record(
@@ -236,7 +245,7 @@ impl Replica {
             slot.in_flight = None;
             slot.refusal.get_or_insert_with(|| (index, answer.clone()));
             let (id, text) = (self.id, answer.clone());
-            self.shared.note("halt", [id, index, 0], || format!("{id:x} at {index}: {text}"));
+            self.shared.note(id, "halt", [id, index, 0], || format!("{id:x} at {index}: {text}"));
             books.push(ClusterEvent::Refused { node: id, index, answer: answer.clone() });
             books.hit(match first {
                 Some(_) => ClusterPlace::HaltedAgainAfterRestart,
@@ -246,7 +255,7 @@ impl Replica {
         let Some(expected) = expected else { return };
         let (kind, answer, before) = (form.kind(), answer.clone(), first);
         let event = Event::Delivered { index, kind, delivery, answer, expected, faulted, effects, before };
-        books.history(self.id).push(event);
+        books.remember(self.id, event);
     }
 
     /// What a halt has left of the keys in memory.
@@ -261,7 +270,7 @@ impl Replica {
             keys_changed: keys != before.memory.0,
             holds_its_keys: form.key_ids().iter().all(|id| keys.contains_key(id)),
         };
-        books.history(self.id).push(event);
+        books.remember(self.id, event);
     }
 
     /// Looks at the node and takes down what it holds.
@@ -276,7 +285,7 @@ impl Replica {
         let index = snapshot.get_metadata().index;
         let content = MemberSnapshot::decode(&snapshot.data).expect("a member has encoded it");
         let id = self.id;
-        self.shared.note("install", [id, index, 0], || format!("{id:x}: snapshot at {index}"));
+        self.shared.note(id, "install", [id, index, 0], || format!("{id:x}: snapshot at {index}"));
         let disk = {
             let mut books = self.shared.books();
             books.slots[self.slot].installing.push(index);
@@ -295,7 +304,7 @@ impl Replica {
             return Err(Gone("disk"));
         }
         if let Err(answer) = installed {
-            self.shared.note("install-failed", [id, index, 0], || format!("{id:x}: {answer}"));
+            self.shared.note(id, "install-failed", [id, index, 0], || format!("{id:x}: {answer}"));
             return Err(Gone("install"));
         }
         self.core.raw.mut_store().installed(snapshot, &hard);
@@ -303,6 +312,7 @@ impl Replica {
         let mut books = self.shared.books();
         books.reached(self.slot, index);
         books.installed(self.slot, index, self.core.member.as_ref());
+        look::show_memory(&self.shared.trace.of(id), self.core.member.as_ref());
         if self.core.raw.raft.state == StateRole::Follower && !self.core.raw.raft.promotable() {
             books.hit(ClusterPlace::LearnerCaughtUpBySnapshot);
         }

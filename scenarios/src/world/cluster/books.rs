@@ -13,7 +13,7 @@ use crate::history::{Event, Moment, Observation, SidecarSeen};
 use crate::model::{Key, State, Verdict};
 use crate::probes::{ClusterPlace, cluster_place};
 use crate::subject::{Life, SIDECAR};
-use crate::world::look::Look;
+use crate::world::look::{self, Look};
 
 impl Books {
     pub(super) fn hit(&mut self, place: ClusterPlace) {
@@ -64,11 +64,15 @@ impl Books {
     }
 
     pub(super) fn push(&mut self, event: ClusterEvent) {
+        look::mark(&self.trace, self.chronicle.events.len());
         self.chronicle.events.push(event);
     }
 
-    pub(super) fn history(&mut self, id: u64) -> &mut Vec<Event> {
-        self.chronicle.nodes.entry(id).or_default()
+    /// Takes down what a node went through.
+    pub(super) fn remember(&mut self, id: u64, event: Event) {
+        let history = self.chronicle.nodes.entry(id).or_default();
+        look::mark(&self.trace.of(id), history.len());
+        history.push(event);
     }
 
     /// The bytes of an administrative request, which from then on are known to mean it.
@@ -179,7 +183,7 @@ impl Books {
     pub(super) fn check_disk(&mut self, at: usize) {
         let id = self.slots[at].id;
         if let Some(leak) = self.slots[at].disk.leak() {
-            self.history(id).push(Event::KeyOnDisk { path: leak.path });
+            self.remember(id, Event::KeyOnDisk { path: leak.path });
         }
     }
 
@@ -253,7 +257,7 @@ impl Books {
         let Some(look) = self.lookout.look(life, &self.slots[at].disk) else {
             let faulted = self.take_fault(at);
             if !faulted && !self.slots[at].disk.is_dead() {
-                self.history(id).push(Event::StartRefused { why: "unreadable".to_owned(), faulted });
+                self.remember(id, Event::StartRefused { why: "unreadable".to_owned(), faulted });
             }
             return;
         };
@@ -281,7 +285,7 @@ impl Books {
             database_expected: expected,
             rolled_back: false,
         };
-        self.history(id).push(Event::Observed(Box::new(observation)));
+        self.remember(id, Event::Observed(Box::new(observation)));
     }
 }
 

@@ -24,7 +24,7 @@ const OPERATOR_PAUSE: Site = Site::new("operator.pause");
 const PROMOTES: Site = Site::new("operator.promotes");
 
 /// Addresses of clients begin here; members have smaller ones.
-const CLIENTS: u64 = 1 << 32;
+pub(super) const CLIENTS: u64 = 1 << 32;
 /// The operator's number among the clients.
 pub(super) const OPERATOR: u64 = 99;
 /// Simulated milliseconds between two tries after "not yet", or "ask another one": some clients are in a hurry.
@@ -65,8 +65,9 @@ impl Client {
             let patience = 300 + 300 * self.shared.draw(|choices| choices.draw(PATIENCE, 4));
             match self.listen(asked, patience).await {
                 Some(Answer::Told(told)) => {
-                    self.shared
-                        .note("told", [asked.client, asked.number, 0], || format!("{asked:?}: {told:?}"));
+                    self.shared.note(CLIENTS + self.me, "told", [asked.client, asked.number, 0], || {
+                        format!("{asked:?}: {told:?}")
+                    });
                     let event = ClusterEvent::Told { asked, form: wish.form(), told: told.clone() };
                     self.shared.books().push(event);
                     return Some(told);

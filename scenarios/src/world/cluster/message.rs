@@ -1,5 +1,6 @@
 //! What nodes and clients say to each other.
 
+use protobuf::ProtobufEnum;
 use raft::eraftpb;
 
 use applier::KekCheck;
@@ -34,6 +35,33 @@ impl Message {
             Message::Request(_) => 3,
             Message::Answer { .. } => 4,
         }
+    }
+}
+
+/// The kind of message behind a label, in a word.
+pub(crate) fn message_name(label: u64) -> &'static str {
+    use eraftpb::MessageType as Type;
+    match label {
+        1 => "probe",
+        2 => "capable",
+        3 => "request",
+        4 => "answer",
+        _ => match label.checked_sub(100).and_then(|number| Type::from_i32(number as i32)) {
+            Some(Type::MsgHeartbeat) => "heartbeat",
+            Some(Type::MsgHeartbeatResponse) => "heartbeat answer",
+            Some(Type::MsgAppend) => "append",
+            Some(Type::MsgAppendResponse) => "append answer",
+            Some(Type::MsgRequestVote) => "vote request",
+            Some(Type::MsgRequestVoteResponse) => "vote",
+            Some(Type::MsgRequestPreVote) => "pre-vote request",
+            Some(Type::MsgRequestPreVoteResponse) => "pre-vote",
+            Some(Type::MsgSnapshot) => "snapshot",
+            Some(Type::MsgTimeoutNow) => "timeout now",
+            Some(Type::MsgReadIndex) => "read index",
+            Some(Type::MsgReadIndexResp) => "read index answer",
+            Some(Type::MsgPropose) => "forwarded proposal",
+            _ => "raft message",
+        },
     }
 }
 

@@ -23,13 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madsim::runtime::{Handle, Runtime};
-use madsim::time::sleep;
+use madsim::time::{TimeHandle, sleep};
 use raft::eraftpb::ConfState;
 use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site, Trace};
 
 use self::client::{client, operator};
+pub(crate) use self::message::message_name;
 use self::nemesis::{Machines, Storm};
-use self::shared::{Keyring, Members, Shared, Slot, Status, now_ms};
+use self::shared::{Keyring, Members, Shared, Slot, Status, millis, now_ms};
 use super::{Record, Setup};
 use crate::chronicle::{Chronicle, End, Logged};
 use crate::form::Form;
@@ -58,6 +59,11 @@ const QUIET_MS: u64 = 600;
 /// Id of the member that lives on a machine: low 16 bits as in the workload's rows, and never used again.
 fn member_id(slot: usize, generation: u64) -> u64 {
     0x11 * (slot as u64 + 1) + (generation << 8)
+}
+
+/// The machine of whoever is at an address, from 1 on; 0 for clients and the operator.
+pub(crate) fn machine_of(address: u64) -> u64 {
+    if address >= client::CLIENTS { 0 } else { (address & 0xff) / 0x11 }
 }
 
 /// Runs the world once.
@@ -90,6 +96,7 @@ impl Drop for Lent<'_> {
 }
 
 async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Probes) -> Record {
+    trace.set_clock(|| TimeHandle::try_current().map(|time| millis(&time)));
     let net = Net::start(trace.clone());
     let draw = |site, bound| choices.with(|choices| choices.draw(site, bound));
     let elections = draw(ELECTIONS, 1 << 32);
@@ -168,7 +175,7 @@ fn found(shared: &Shared, members: usize) {
 async fn settle(machines: &mut Machines) {
     let shared = Arc::clone(&machines.shared);
     let healed = now_ms();
-    shared.note("heal", [0; 3], || "no more faults".to_owned());
+    shared.note(0, "heal", [0; 3], || "no more faults".to_owned());
     shared.net.mend_all();
     shared.net.set_weather(NetWeather::CALM);
     {
@@ -279,6 +286,6 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
         crashes: books.crashes,
         simulated_ms: now_ms(),
         trace_hash: shared.trace.hash(),
-        lines: shared.trace.lines(),
+        events: shared.trace.take_events(),
     }
 }

@@ -155,7 +155,7 @@ impl Machines {
         let died_at = disk.died_at();
         drop(books);
         self.shared.net.unbind(Address(id));
-        self.shared.note("crash", [id, u64::from(power), 0], || {
+        self.shared.note(id, "crash", [id, u64::from(power), 0], || {
             let place = died_at.as_ref().map_or("between two calls".to_owned(), |op| format!("at {op}"));
             format!("{id:x} {place}: {}", if power { "power loss" } else { "process crash" })
         });

@@ -10,6 +10,7 @@ use super::replica::Replica;
 use super::shared::{Ended, Shared, Status, now};
 use super::start::{how_it_ended, start};
 use crate::history::Moment;
+use crate::timeline::tap;
 
 /// What runs on a machine, from its start on. It never returns: to madsim that would be an end without a kill.
 pub(super) async fn live(shared: Arc<Shared>, at: usize) {
@@ -22,7 +23,9 @@ pub(super) async fn live(shared: Arc<Shared>, at: usize) {
 
 /// How it has ended by itself; `None` where someone else has taken its address.
 async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
-    let mut replica = match start(shared, at) {
+    // Whatever a member logs in its turn carries its name.
+    let member = tap::member(shared.books().slots[at].id);
+    let mut replica = match member.in_scope(|| start(shared, at)) {
         Ok(replica) => replica,
         Err(ended) => return Some(ended),
     };
@@ -30,7 +33,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
     let tick = Duration::from_millis(shared.books().slots[at].tick_ms);
     let mut next_tick = now() + tick;
     loop {
-        if let Err(gone) = replica.work() {
+        if let Err(gone) = member.in_scope(|| replica.work()) {
             return Some(how_it_ended(shared, at, gone));
         }
         let wait = replica.sync_ms();
@@ -44,7 +47,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
         }
         let mut next = heard;
         while let Some(message) = next {
-            if let Err(gone) = replica.hear(message) {
+            if let Err(gone) = member.in_scope(|| replica.hear(message)) {
                 return Some(how_it_ended(shared, at, gone));
             }
             next = inbox.try_recv();
@@ -52,7 +55,7 @@ async fn run(shared: &Arc<Shared>, at: usize) -> Option<Ended> {
         if now() >= next_tick {
             // A clock that a slow disk has held up does not make up for it in one instant.
             next_tick = (next_tick + tick).max(now());
-            if housekeeping(shared, at, &mut replica) {
+            if member.in_scope(|| housekeeping(shared, at, &mut replica)) {
                 replica.stop();
                 return Some(Ended::Stopped);
             }

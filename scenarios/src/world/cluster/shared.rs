@@ -41,6 +41,8 @@ pub(super) struct Shared {
 pub(super) struct Books {
     pub(super) chronicle: Chronicle,
     pub(super) probes: Probes,
+    /// For marks of what is taken down.
+    pub(super) trace: Trace,
     pub(super) lookout: Lookout,
     pub(super) other_kek: Arc<SimKek>,
     pub(super) slots: Vec<Slot>,
@@ -178,6 +180,7 @@ impl Shared {
         let books = Books {
             chronicle: Chronicle::new(setup.subject.rules()),
             probes,
+            trace: trace.clone(),
             lookout: Lookout::new(),
             other_kek: Arc::new(SimKek::new(LocalKek::new(OTHER_KEK.bytes()))),
             slots: Vec::new(),
@@ -229,8 +232,15 @@ impl Shared {
         self.choices.with(|choices| self.net.send(choices, Address(from), Address(to), label, message));
     }
 
-    pub(super) fn note(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {
-        self.trace.record(kind, numbers, text);
+    /// Records what `who` does: a member or client by its address, or nobody (0).
+    pub(super) fn note(
+        &self,
+        who: u64,
+        kind: &'static str,
+        numbers: [u64; 3],
+        text: impl FnOnce() -> String,
+    ) {
+        self.trace.of(who).record(kind, numbers, text);
     }
 
     /// What the driver of a member does wrong on purpose.
@@ -247,13 +257,17 @@ pub(super) fn now() -> Instant {
 
 /// Simulated milliseconds since the run began.
 pub(super) fn now_ms() -> u64 {
-    u64::try_from(madsim::time::TimeHandle::current().elapsed().as_millis()).expect("a run is short")
+    millis(&madsim::time::TimeHandle::current())
+}
+
+pub(super) fn millis(time: &madsim::time::TimeHandle) -> u64 {
+    u64::try_from(time.elapsed().as_millis()).expect("a run is short")
 }
 
 impl Slot {
     pub(super) fn new(setup: &Setup, trace: &Trace, id: u64, founder: bool) -> Slot {
         let disk = node::prepared_disk(setup);
-        disk.set_trace(trace.clone());
+        disk.set_trace(trace.of(id));
         disk.watch(node::needles());
         Slot {
             id,

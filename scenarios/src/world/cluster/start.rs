@@ -17,6 +17,7 @@ use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
 use crate::subject::host::{Sessions, read_sessions, refusable};
 use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
+use crate::world::look;
 use crate::world::node::refusal_name;
 
 /// Starts a life, or says how it ended.
@@ -36,7 +37,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
     };
     drop(books);
-    shared.note("start", [id, lives, 0], || format!("{id:x}, life {lives}"));
+    shared.note(id, "start", [id, lives, 0], || format!("{id:x}, life {lives}"));
     let surroundings = Surroundings {
         node: id,
         files: SimFiles::new(disk.mount()),
@@ -60,10 +61,11 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         Ok(member) => member,
         Err(error) => {
             let why = refusal_name(&error).to_owned();
-            shared.note("refused", [id, 0, 0], || format!("{id:x}: {error}"));
+            shared.note(id, "refused", [id, 0, 0], || format!("{id:x}: {error}"));
             return Err(refused(&mut books, at, why, faulted));
         }
     };
+    look::show_memory(&shared.trace.of(id), member.as_ref());
     if robbed {
         books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: None });
         books.slots[at].robbed = false;
@@ -80,8 +82,8 @@ pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
     if !dead && !faulted {
-        shared.note("died", [id, 0, 0], || format!("{id:x}: {what}"));
-        books.history(id).push(Event::StartRefused { why: format!("died of {what}"), faulted });
+        shared.note(id, "died", [id, 0, 0], || format!("{id:x}: {what}"));
+        books.remember(id, Event::StartRefused { why: format!("died of {what}"), faulted });
     }
     Ended::Died
 }
@@ -106,7 +108,7 @@ fn refused(books: &mut Books, at: usize, why: String, faulted: bool) -> Ended {
     if expected {
         return Ended::Refused;
     }
-    books.history(id).push(Event::StartRefused { why, faulted });
+    books.remember(id, Event::StartRefused { why, faulted });
     if faulted { Ended::Died } else { Ended::Refused }
 }
 

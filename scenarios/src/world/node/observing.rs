@@ -31,7 +31,7 @@ impl Node<'_> {
             rolled_back: self.rolled_back,
         };
         self.settle(&observation);
-        self.history.push(Event::Observed(Box::new(observation)));
+        self.remember(Event::Observed(Box::new(observation)));
     }
 
     /// The states that the sidecar and the database may be in, the ones that they must at least be in first.

@@ -1,0 +1,245 @@
+//! From what a trace has kept to moments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sim::Event;
+
+use super::fates::Fates;
+use super::stores::Shelf;
+use super::{Broken, Clock, Kind, Lane, Moment, Timeline, Tone, says, tap};
+use crate::run::Checked;
+use crate::world::cluster;
+
+/// Fills a timeline with columns, moments, stores and violations.
+pub(super) fn fill(timeline: &mut Timeline, checked: &Checked) {
+    let is_cluster = timeline.clock == Clock::Ms;
+    let lane = |who: u64| if is_cluster { cluster::machine_of(who) } else { 1 };
+    let lanes: BTreeSet<u64> = checked.events.iter().map(|event| lane(event.who)).collect();
+    timeline.lanes = lanes.into_iter().map(|id| Lane { id, name: lane_name(id) }).collect();
+    let mut filler = Filler {
+        timeline,
+        events: &checked.events,
+        lane: &lane,
+        lives: BTreeMap::new(),
+        entries: BTreeMap::new(),
+        under_way: BTreeMap::new(),
+        fates: Fates::default(),
+        shelf: Shelf::new(&checked.events),
+    };
+    for at in 0..checked.events.len() {
+        filler.take(at);
+        let arisen =
+            (0..checked.violations.len()).filter(|number| checked.violated_at.get(*number) == Some(&at));
+        for number in arisen {
+            filler.violated(checked, number, at);
+        }
+    }
+}
+
+fn lane_name(id: u64) -> String {
+    if id == 0 { "clients".to_owned() } else { format!("node {id}") }
+}
+
+struct Filler<'a> {
+    timeline: &'a mut Timeline,
+    events: &'a [Event],
+    lane: &'a dyn Fn(u64) -> u64,
+    lives: BTreeMap<u64, u64>,
+    /// The entry that each column is at.
+    entries: BTreeMap<u64, u64>,
+    /// Messages by link, label and due time: the moments at which they were sent.
+    under_way: BTreeMap<(u64, u64, u64, u64), Vec<usize>>,
+    fates: Fates,
+    shelf: Shelf<'a>,
+}
+
+/// What an event is, before it is known where it belongs.
+struct Reading {
+    kind: Kind,
+    name: String,
+    text: String,
+    tone: Tone,
+}
+
+impl Filler<'_> {
+    fn take(&mut self, at: usize) {
+        let event = &self.events[at];
+        let lane = (self.lane)(event.who);
+        self.shelf.look(event, lane);
+        let Some(reading) = self.read(at) else { return };
+        match event.kind {
+            "start" => *self.lives.entry(lane).or_default() += 1,
+            "deliver" => {
+                self.entries.insert(lane, event.numbers[0]);
+            }
+            "apply" => {
+                self.entries.insert(lane, event.numbers[1]);
+            }
+            _ => {}
+        }
+        let id = self.push(event, reading);
+        match event.kind {
+            "net.send" => self.sent(event, id),
+            "answer" | "answered" | "process_crash" | "power_loss" => {
+                self.entries.remove(&lane);
+            }
+            _ => {}
+        }
+        let next = self.events[at + 1..].iter().find(|next| next.who == event.who && !is_hidden(next));
+        self.fates.follow(event, next, id, &mut self.timeline.events);
+        self.timeline.events[id].stores = self.shelf.after(at, lane, &mut self.timeline.stores);
+    }
+
+    fn push(&mut self, event: &Event, reading: Reading) -> usize {
+        let id = self.timeline.events.len();
+        let lane = (self.lane)(event.who);
+        self.timeline.events.push(Moment {
+            id,
+            lane,
+            at: if self.timeline.clock == Clock::Ms { event.at_ms } else { id as u64 },
+            life: self.lives.get(&lane).copied().unwrap_or(0),
+            kind: reading.kind,
+            name: reading.name,
+            text: reading.text,
+            entry: self.entries.get(&lane).copied(),
+            to: None,
+            arrives: None,
+            tone: reading.tone,
+            fate: None,
+            fates: event.crash.as_deref().map(super::fates::of_report).unwrap_or_default(),
+            stores: None,
+        });
+        id
+    }
+
+    fn sent(&mut self, event: &Event, id: usize) {
+        let [to, label, due] = event.numbers;
+        self.timeline.events[id].to = Some((self.lane)(to));
+        self.under_way.entry((event.who, to, label, due)).or_default().push(id);
+    }
+
+    /// A message gets to its end: there, or nowhere.
+    fn arrived(&mut self, event: &Event) {
+        let [link, label, due] = event.numbers;
+        let to = link ^ event.who.rotate_left(32);
+        let Some(sent) = self.under_way.get_mut(&(event.who, to, label, due)).filter(|sent| !sent.is_empty())
+        else {
+            return;
+        };
+        let moment = &mut self.timeline.events[sent.remove(0)];
+        if event.kind == "net.deliver" {
+            moment.arrives = Some(due);
+        } else {
+            moment.tone = Tone::Warn;
+            moment.text.push_str(if event.kind == "net.cut" {
+                ", lost in a cut"
+            } else {
+                ", nobody is there"
+            });
+        }
+    }
+
+    fn violated(&mut self, checked: &Checked, number: usize, at: usize) {
+        let violation = &checked.violations[number];
+        let reading = Reading {
+            kind: Kind::Violation,
+            name: "violation".to_owned(),
+            text: violation.fingerprint.clone(),
+            tone: Tone::Bad,
+        };
+        let id = self.push(&self.events[at], reading);
+        let difference = violation.difference.clone();
+        self.timeline.violations.push(Broken {
+            invariant: violation.invariant,
+            fingerprint: violation.fingerprint.clone(),
+            says: says(violation.invariant),
+            evidence: violation.evidence.clone(),
+            expected: difference.as_ref().map(|difference| difference.expected.clone()),
+            found: difference.map(|difference| difference.found),
+            event: Some(id),
+        });
+    }
+
+    fn read(&mut self, at: usize) -> Option<Reading> {
+        let event = &self.events[at];
+        let reading =
+            |kind, tone| Reading { kind, name: event.kind.to_owned(), text: event.text.clone(), tone };
+        let named = |kind, name: &str, tone| Reading { name: name.to_owned(), ..reading(kind, tone) };
+        Some(match event.kind {
+            _ if is_hidden(event) => return None,
+            "start" => reading(Kind::Start, Tone::Plain),
+            "refused" => reading(Kind::Start, Tone::Warn),
+            "deliver" => {
+                named(Kind::Entry, if event.numbers[2] == 0 { "deliver" } else { "redeliver" }, Tone::Plain)
+            }
+            "apply" => reading(Kind::Entry, Tone::Plain),
+            "install" | "restore" => reading(Kind::Entry, Tone::Plain),
+            "install-failed" | "restore-failed" => reading(Kind::Entry, Tone::Warn),
+            "answer" => reading(Kind::Verdict, if event.numbers[0] <= 2 { Tone::Good } else { Tone::Warn }),
+            "answered" => {
+                named(Kind::Verdict, "answer", if event.numbers[1] == 1 { Tone::Good } else { Tone::Warn })
+            }
+            "halt" => reading(Kind::Verdict, Tone::Warn),
+            "leads" => reading(Kind::Role, Tone::Good),
+            "told" => reading(Kind::Client, Tone::Plain),
+            "heal" => reading(Kind::World, Tone::Good),
+            "death" | "crash" | "died" => reading(Kind::Crash, Tone::Warn),
+            // What follows a crash says the same again.
+            "end" if self.follows_crash(at) => return None,
+            "end" => reading(Kind::Crash, Tone::Plain),
+            "power_loss" => named(Kind::Crash, "power loss", Tone::Warn),
+            "process_crash" => named(Kind::Crash, "process gone", Tone::Plain),
+            "fault" | "short" => reading(Kind::Fault, Tone::Warn),
+            "sync_failure" => named(Kind::Fault, "failed sync", Tone::Warn),
+            "late_error" => named(Kind::Fault, "late error", Tone::Warn),
+            "net.deliver" | "net.unreachable" => {
+                self.arrived(event);
+                return None;
+            }
+            "net.cut" if self.was_under_way(event) => {
+                self.arrived(event);
+                return None;
+            }
+            "log" => {
+                let logged = event.beside.as_ref()?.downcast_ref::<tap::Logged>()?;
+                let is_step = logged.target.starts_with("applier") && logged.level <= tracing::Level::DEBUG;
+                let tone = if logged.level <= tracing::Level::WARN { Tone::Warn } else { Tone::Plain };
+                named(if is_step { Kind::Step } else { Kind::Log }, logged.target, tone)
+            }
+            kind if kind.starts_with("net.") => return Some(self.message(event)),
+            _ => reading(Kind::Disk, Tone::Plain),
+        })
+    }
+
+    fn message(&self, event: &Event) -> Reading {
+        let [first, label, due] = event.numbers;
+        let to = if event.kind == "net.send" { first } else { first ^ event.who.rotate_left(32) };
+        let what = cluster::message_name(label);
+        let to = self.timeline.lane_name((self.lane)(to)).to_owned();
+        let (how, tone) = match event.kind {
+            "net.send" => (format!("to {to}, due at {due} ms"), Tone::Plain),
+            "net.drop" => (format!("to {to}, dropped"), Tone::Warn),
+            "net.cut" => (format!("to {to}, cut off"), Tone::Warn),
+            "net.duplicate" => (format!("to {to}, twice"), Tone::Warn),
+            _ => (format!("to {to}, held up until {due} ms"), Tone::Warn),
+        };
+        Reading { kind: Kind::Message, name: what.to_owned(), text: how, tone }
+    }
+
+    fn was_under_way(&self, event: &Event) -> bool {
+        let [link, label, due] = event.numbers;
+        let to = link ^ event.who.rotate_left(32);
+        self.under_way.get(&(event.who, to, label, due)).is_some_and(|sent| !sent.is_empty())
+    }
+
+    fn follows_crash(&self, at: usize) -> bool {
+        let who = self.events[at].who;
+        let before = self.events[..at].iter().rev().find(|before| before.who == who && !is_hidden(before));
+        before.is_some_and(|before| before.kind == "crash")
+    }
+}
+
+/// Whether an event only carries something for other moments.
+fn is_hidden(event: &Event) -> bool {
+    matches!(event.kind, "history" | "memory" | "kill")
+}
