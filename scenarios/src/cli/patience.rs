@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{TimeLimit, now};
+use super::args::TimeLimit;
+use super::now;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 

@@ -2,24 +2,64 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sim::{Lies, Profile};
 
-use super::patience::Patience;
+use super::args::{EffortArgs, Format, OutputArgs, SetupArgs};
 use super::report::rate;
 use super::sweep::shortened;
-use super::{Exit, Format, LOG_LENGTH_MAX, ProveArgs, complain, cores, now, options};
+use super::{Exit, complain, now, options};
 use crate::form::Form;
 use crate::output;
 use crate::prove::{self, Errors, Finding, Proof, States, Terms, script};
 use crate::subject::Subject;
+
+/// The longest logs of which all can be closed.
+const LOG_LENGTH_MAX: u8 = 4;
+
+#[derive(Debug, Args)]
+pub(super) struct ProveArgs {
+    /// Close this log only: first-bootstrap, rotations, registrations, duplicates, refusals, mixed (repeatable)
+    /// [default: all]
+    #[arg(long, value_name = "NAME")]
+    log: Vec<String>,
+    /// Close every log of up to N entries instead of the named ones
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(LOG_LENGTH_MAX)), value_name = "N", conflicts_with = "log")]
+    all_logs: Option<u8>,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Errors of the disk, one a life: none, fenced (a failed sync of the database ends the life in a power loss),
+    /// unfenced (without that rule, which breaks the database) [default: fenced, with --all-logs none]
+    #[arg(long, value_name = "NAME")]
+    errors: Option<Errors>,
+    /// Also sample images in which sectors are garbage: a node may refuse them, and must not go on wrongly
+    #[arg(long)]
+    garbled: bool,
+    #[command(flatten)]
+    effort: EffortArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Write the certificate to this file as well
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Run again what this certificate says, and compare; it knows its logs and all options that matter
+    #[arg(long, value_name = "FILE")]
+    verify: Option<PathBuf>,
+}
+
+impl ProveArgs {
+    fn errors(&self) -> Errors {
+        self.errors.unwrap_or(if self.all_logs.is_some() { Errors::None } else { Errors::Fenced })
+    }
+}
 
 #[derive(Debug, Serialize)]
 struct ProveReport {
@@ -108,7 +148,7 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
     };
     let report = run(args, &plan);
-    match args.format {
+    match args.output.format {
         Format::Json => {
             serde_json::to_writer(&mut *out, &report)?;
             writeln!(out)?;
@@ -254,10 +294,10 @@ fn plan(args: &ProveArgs) -> Result<(Plan, Option<Certificate>), (Exit, String)>
 }
 
 fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
-    let jobs = args.jobs.map_or_else(cores, usize::from);
+    let jobs = args.effort.jobs();
     let Plan { subject, profile, lies, errors, garbled, ref logs } = *plan;
     let floor = floor();
-    let patience = Patience::begin(args.time_limit);
+    let patience = args.effort.patience();
     let stop = AtomicBool::new(false);
     let bar = ProgressBar::new_spinner().with_prefix("prove");
     let style = "{prefix:8} {spinner} {human_pos} states, {per_sec}, {elapsed}";

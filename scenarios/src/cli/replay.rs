@@ -1,14 +1,36 @@
 //! `cargo sim replay`.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, Format, ReplayArgs, complain, reproduce};
+use super::args::{Format, OutputArgs, SetupArgs, scenario_help};
+use super::{Exit, complain, reproduce};
 use crate::run::{Checked, Source, run};
 use crate::seeds::{self, Case};
-use crate::world::Setup;
+use crate::world::{Scenario, Setup};
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// A seed, or the path of a seed file
+    #[arg(value_name = "SEED|FILE")]
+    what: String,
+    /// Scenario of the seed
+    #[arg(long, value_name = "NAME", help = scenario_help("Scenario of the seed", "single"))]
+    scenario: Option<Scenario>,
+    #[command(flatten)]
+    setup: SetupArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Keep the run as a seed file
+    #[arg(long, value_name = "FILE", requires = "shows")]
+    save: Option<PathBuf>,
+    /// What the kept file shows, in a sentence
+    #[arg(long, value_name = "TEXT")]
+    shows: Option<String>,
+}
 
 #[derive(Serialize)]
 struct ReplayReport<'a> {
@@ -69,7 +91,7 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
         complain(&error.to_string());
         return Ok(Exit::HarnessFailed);
     }
-    match args.format {
+    match args.output.format {
         Format::Text => text(&setup, &checked, &again, out)?,
         Format::Json => json(&setup, &checked, out)?,
     }

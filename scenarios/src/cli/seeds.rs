@@ -1,11 +1,23 @@
 //! `cargo sim seeds`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use serde::Serialize;
 
-use super::{Exit, Format, SeedsArgs, complain};
+use super::args::{Format, OutputArgs};
+use super::{Exit, complain};
 use crate::seeds::{Case, Recheck, SeedFileError};
+
+#[derive(Debug, Args)]
+pub(super) struct SeedsArgs {
+    /// Directory of the corpus
+    #[arg(long, default_value = "seeds", value_name = "DIR")]
+    dir: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct SeedsReport<'a> {
@@ -55,7 +67,7 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
             state,
         });
     }
-    match args.format {
+    match args.output.format {
         Format::Text => text(&rows, out)?,
         Format::Json => {
             serde_json::to_writer(&mut *out, &SeedsReport { command: "seeds", seeds: rows })?;

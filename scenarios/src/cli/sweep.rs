@@ -3,21 +3,59 @@
 use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::args::{EffortArgs, Format, OutputArgs, SeedRange, SetupArgs, Shard, scenario_help};
 use super::patience::Patience;
 use super::report::{ScenarioReport, SweepReport, TimeReport, rate};
-use super::{Exit, Format, SweepArgs, complain, cores, now};
-use crate::run::{self, RunError, Tally};
-use crate::world::Setup;
+use super::{Exit, complain, now};
+use crate::run::{self, Range, RunError, Tally};
+use crate::world::{Scenario, Setup};
+
+#[derive(Debug, Args)]
+pub(super) struct SweepArgs {
+    /// Run this scenario only (repeatable) [default: all]
+    #[arg(long, value_name = "NAME", help = scenario_help("Run this scenario only (repeatable)", "all"))]
+    scenario: Vec<Scenario>,
+    #[command(flatten)]
+    setup: SetupArgs,
+    /// Seeds from A up to, and without, B
+    #[arg(long, value_name = "A..B", conflicts_with = "count")]
+    seeds: Option<SeedRange>,
+    /// This many seeds, from 0 on
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    count: u64,
+    #[command(flatten)]
+    effort: EffortArgs,
+    /// Of N equal shares of the seeds, run the K-th
+    #[arg(long, default_value = "1/1", value_name = "K/N")]
+    shard: Shard,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Count a probe that no seed hits as a violation
+    #[arg(long)]
+    all_probes: bool,
+}
+
+impl SweepArgs {
+    fn range(&self) -> Range {
+        let SeedRange { first, end } = self.seeds.unwrap_or(SeedRange { first: 0, end: self.count });
+        Range { first, end, shard: (self.shard.k, self.shard.n) }
+    }
+
+    fn scenarios(&self) -> &[Scenario] {
+        if self.scenario.is_empty() { self.setup.subject().scenarios() } else { &self.scenario }
+    }
+}
 
 pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
     if let Some(why) = args.scenarios().iter().find_map(|scenario| args.setup.check(*scenario).err()) {
         complain(&why);
         return Ok(Exit::Usage);
     }
-    let jobs = args.jobs.map_or_else(cores, usize::from);
-    let patience = Patience::begin(args.time_limit);
+    let jobs = args.effort.jobs();
+    let patience = args.effort.patience();
     let mut scenarios = Vec::new();
     let mut partial = false;
     for scenario in args.scenarios() {
@@ -45,7 +83,7 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         violations: scenarios.iter().map(|report| report.violations).sum(),
         scenarios,
     };
-    match args.format {
+    match args.output.format {
         Format::Json => {
             serde_json::to_writer(&mut *out, &report)?;
             writeln!(out)?;

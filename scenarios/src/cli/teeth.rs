@@ -1,20 +1,40 @@
 //! `cargo sim teeth`.
 
 use std::io::{self, Write};
-
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
-
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
+use serde::Serialize;
 
+use super::args::{EffortArgs, Format, OutputArgs};
 use super::patience::Patience;
-use super::{Exit, Format, TeethArgs, complain, cores, reproduce};
+use super::{Exit, complain, reproduce};
 use crate::prove::script;
 use crate::run::RunError;
 use crate::teeth::barriers::{self, Judgement, Mutant};
 use crate::teeth::{Catch, Trial, WRONG, Wrong, put_all_to_trial};
+
+#[derive(Debug, Args)]
+pub(super) struct TeethArgs {
+    /// Run this one only (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Seeds after which one counts as not caught, from 0 on
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    count: u64,
+    #[command(flatten)]
+    effort: EffortArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl TeethArgs {
+    fn asks_for(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
 
 #[derive(Serialize)]
 struct TeethReport {
@@ -151,8 +171,8 @@ impl WrongReport {
 }
 
 pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
-    let jobs = args.jobs.map_or_else(cores, usize::from);
-    let patience = Patience::begin(args.time_limit);
+    let jobs = args.effort.jobs();
+    let patience = args.effort.patience();
     let mutants = barriers::mutants();
     if let Some(unknown) = unknown(args, &mutants) {
         complain(&unknown);
@@ -176,7 +196,7 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
         seconds: patience.seconds(),
         wrong,
     };
-    match args.format {
+    match args.output.format {
         Format::Json => {
             serde_json::to_writer(&mut *out, &report)?;
             writeln!(out)?;
