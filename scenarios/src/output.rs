@@ -51,6 +51,17 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     }
 }
 
+/// The place of a file in a directory, which is made where it is missing.
+///
+/// # Errors
+/// [`OutputError::Write`], of the directory.
+pub fn place(dir: &Path, file: &Path) -> Result<PathBuf, OutputError> {
+    let path = dir.join(file);
+    let made = std::fs::create_dir_all(path.parent().unwrap_or(dir));
+    made.map_err(|source| OutputError::Write { path: dir.to_owned(), source })?;
+    Ok(path)
+}
+
 /// A temporary file in the same directory, since a rename does not cross file systems. Dropped, it is gone.
 fn beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -16,6 +16,7 @@
 //!
 //! A tape outlives a change of the random number generator; a seed outlives a change of what is drawn.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -118,16 +119,37 @@ pub struct Case {
     pub source: Source,
 }
 
-/// How a re-check ended.
+/// What became of a kept finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recheck {
-    /// Everything expected was found, and a clean case was clean.
-    AsExpected,
-    /// Some fingerprint is missing, or a clean case was not clean.
-    Differs {
-        /// What was found instead.
+pub enum Answer {
+    /// Everything expected was found, and a case that has to be clean is.
+    Same,
+    /// Something is found, and not (all of) what was expected.
+    Other {
+        /// Fingerprints that were found.
         found: Vec<String>,
     },
+    /// Something was expected, and nothing is found.
+    Gone,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::Same => f.write_str("same finding"),
+            Answer::Other { found } => write!(f, "other finding: {}", found.join(", ")),
+            Answer::Gone => f.write_str("gone"),
+        }
+    }
+}
+
+/// A case that was run again.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What the run came to.
+    pub checked: Checked,
+    /// What that means for the case.
+    pub answer: Answer,
 }
 
 impl Case {
@@ -190,18 +212,29 @@ impl Case {
         paths.iter().map(|path| Case::read(path)).collect()
     }
 
-    /// Runs it and compares what is found with what was expected.
+    /// Runs it again and compares what is found with what was expected. If the code draws otherwise than the build that
+    /// recorded the tape, the tape is followed as far as it fits ([`sim::Choices::realigned`]); [`Checked::diverged`] then
+    /// has the first difference. A strict replay does not do that.
     ///
     /// # Errors
-    /// The first mismatch of its tape.
-    pub fn recheck(&self) -> Result<Recheck, RunError> {
-        let checked = run(self.setup, self.source.clone(), Keep::Nothing)?;
-        let found: Vec<String> = checked.violations.into_iter().map(|found| found.fingerprint).collect();
-        let clean_as_expected = self.file.expect.is_empty() == found.is_empty();
-        if clean_as_expected && self.file.expect.iter().all(|expected| found.contains(expected)) {
-            return Ok(Recheck::AsExpected);
-        }
-        Ok(Recheck::Differs { found })
+    /// Under strict replay the first mismatch of its tape.
+    pub fn replay(&self, strict: bool, keep: Keep) -> Result<Replayed, RunError> {
+        let source = match &self.source {
+            Source::Tape(tape) if !strict => Source::Realigned(tape.clone(), 0),
+            source => source.clone(),
+        };
+        let checked = run(self.setup, source, keep)?;
+        let is_found = |expected: &String| checked.violations.iter().any(|found| found.fingerprint == *expected);
+        let expected = &self.file.expect;
+        let clean_as_expected = expected.is_empty() == checked.violations.is_empty();
+        let answer = if clean_as_expected && expected.iter().all(is_found) {
+            Answer::Same
+        } else if checked.violations.is_empty() {
+            Answer::Gone
+        } else {
+            Answer::Other { found: checked.violations.iter().map(|found| found.fingerprint.clone()).collect() }
+        };
+        Ok(Replayed { checked, answer })
     }
 }
 

@@ -3,16 +3,30 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use anstyle::{AnsiColor, Style};
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::args::{Format, OutputArgs, SetupArgs, scenario_help};
 use super::{Exit, complain, reproduce};
-use crate::run::{Checked, Source, run};
-use crate::seeds::{self, Case};
+use crate::output;
+use crate::page;
+use crate::run::{Checked, Keep, RunError, Source, run};
+use crate::seeds::{self, Answer, Case, Replayed, SeedFileError};
+use crate::timeline::{self, Detail, Timeline};
 use crate::world::{Scenario, Setup};
 
+/// Characters of a timeline that is written to no terminal.
+const WIDTH: usize = 160;
+
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo sim replay 17 --subject as-merged
+  cargo sim replay seeds/bootstrap-redelivered-after-rotation.toml --html timeline.html
+  RUST_LOG=applier=trace cargo sim replay 17 --verbose
+
+A seed file is answered with one of: same finding, other finding, gone, cannot be replayed.")]
 pub(super) struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
@@ -24,6 +38,21 @@ pub(super) struct ReplayArgs {
     setup: SetupArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Refuse to go on where the run leaves the tape of the seed file
+    #[arg(long)]
+    strict: bool,
+    /// Print everything: each call to the disk, each message, and what was logged (RUST_LOG adds to it)
+    #[arg(short, long)]
+    verbose: bool,
+    /// Write the timeline as a page to look at in a browser
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the timeline as a trace for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE")]
+    perfetto: Option<PathBuf>,
+    /// Directory of the files that are written [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Keep the run as a seed file
     #[arg(long, value_name = "FILE", requires = "shows")]
     save: Option<PathBuf>,
@@ -41,7 +70,13 @@ struct ReplayReport<'a> {
     entries: u64,
     crashes: u64,
     trace_hash: String,
-    timeline: &'a [String],
+    /// What became of the finding of a seed file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    /// Where the run left the tape of the seed file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diverged: Option<String>,
+    timeline: &'a Timeline,
     findings: Vec<FindingReport<'a>>,
 }
 
@@ -52,85 +87,142 @@ struct FindingReport<'a> {
     evidence: &'a str,
 }
 
+/// What is run again.
+enum What {
+    Seed(Setup, u64),
+    Case(Box<Case>),
+}
+
 pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> {
-    let (setup, source, again) = match args.what.parse::<u64>() {
-        Ok(seed) => {
-            let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
-            if let Err(why) = args.setup.check(setup.scenario) {
-                complain(&why);
-                return Ok(Exit::Usage);
-            }
-            (setup, Source::Seed(seed), reproduce(&setup, seed))
+    let (what, again) = match asked_for(args) {
+        Ok(asked) => asked,
+        Err((exit, message)) => {
+            complain(&message);
+            return Ok(exit);
         }
-        Err(_) if args.scenario.is_some() || args.setup.is_given() => {
-            complain("a seed file says itself what it runs: leave scenario, subject, profile and lie out");
-            return Ok(Exit::Usage);
-        }
-        Err(_) => match Case::read(Path::new(&args.what)) {
-            Ok(case) => (case.setup, case.source, format!("cargo sim replay {}", args.what)),
-            Err(error @ seeds::SeedFileError::Read { .. }) => {
-                complain(&format!("{error}; give a seed (a number) or the path of a seed file"));
-                return Ok(Exit::Usage);
-            }
-            Err(error) => {
-                complain(&error.to_string());
-                return Ok(Exit::HarnessFailed);
-            }
-        },
     };
-    let checked = match run(setup, source, true) {
-        Ok(checked) => checked,
+    let keep = if args.html.is_some() || args.output.format == Format::Json { Keep::Disks } else { Keep::Events };
+    let (setup, replayed) = match &what {
+        What::Seed(setup, seed) => {
+            (*setup, run(*setup, Source::Seed(*seed), keep).map(|checked| (checked, None)))
+        }
+        What::Case(case) => (case.setup, case.replay(args.strict, keep).map(|Replayed { checked, answer }| (checked, Some(answer)))),
+    };
+    let (checked, answer) = match replayed {
+        Ok(replayed) => replayed,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&cannot_be_replayed(&error));
             return Ok(Exit::HarnessFailed);
         }
     };
-    if let (Some(path), Some(shows)) = (&args.save, &args.shows)
-        && let Err(error) = seeds::write(path, &setup, &checked, shows)
-    {
+    let timeline = Timeline::new(&setup, &checked, &again);
+    if let Err(error) = write_files(args, &setup, &checked, &timeline) {
         complain(&error.to_string());
         return Ok(Exit::HarnessFailed);
     }
     match args.output.format {
-        Format::Text => text(&setup, &checked, &again, out)?,
-        Format::Json => json(&setup, &checked, out)?,
+        Format::Text => text(args, &timeline, &checked, answer.as_ref(), out)?,
+        Format::Json => json(&setup, &checked, &timeline, answer.as_ref(), out)?,
     }
     Ok(if checked.violations.is_empty() { Exit::Clean } else { Exit::Violation })
 }
 
-fn text(setup: &Setup, checked: &Checked, again: &str, out: &mut impl Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "scenario {}, subject {}, profile {}",
-        setup.scenario,
-        setup.subject,
-        setup.profile.name()
-    )?;
-    for line in &checked.lines {
-        writeln!(out, "{line}")?;
+/// What is asked for, and the line that asks for it again.
+fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
+    if let Ok(seed) = args.what.parse::<u64>() {
+        let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
+        args.setup.check(setup.scenario).map_err(|why| (Exit::Usage, why))?;
+        if args.strict {
+            let why = "--strict is for seed files: a seed has no tape that it could leave".to_owned();
+            return Err((Exit::Usage, why));
+        }
+        return Ok((What::Seed(setup, seed), reproduce(&setup, seed)));
     }
-    writeln!(out)?;
-    writeln!(
-        out,
-        "{} entries applied, {} crashes, {} draws, trace {:016x}",
-        checked.entries,
-        checked.crashes,
-        checked.tape.0.len(),
-        checked.trace_hash
-    )?;
-    for found in &checked.violations {
-        writeln!(out)?;
-        writeln!(out, "VIOLATION  {}", found.fingerprint)?;
-        writeln!(out, "  {}", found.evidence)?;
+    if args.scenario.is_some() || args.setup.is_given() {
+        let why = "a seed file says itself what it runs: leave scenario, subject, profile and lie out".to_owned();
+        return Err((Exit::Usage, why));
     }
-    if !checked.violations.is_empty() {
-        writeln!(out)?;
-        writeln!(out, "{again}")?;
+    match Case::read(Path::new(&args.what)) {
+        Ok(case) => Ok((What::Case(Box::new(case)), format!("cargo sim replay {}", args.what))),
+        Err(error @ SeedFileError::Read { .. }) => {
+            Err((Exit::Usage, format!("{error}; give a seed (a number) or the path of a seed file")))
+        }
+        Err(error) => Err((Exit::HarnessFailed, cannot_be_replayed(&error))),
+    }
+}
+
+fn cannot_be_replayed(why: &dyn std::error::Error) -> String {
+    match why.downcast_ref::<RunError>() {
+        Some(RunError::Mismatch(_)) => format!("cannot be replayed: {why}; without --strict the tape is followed as far as it fits"),
+        _ => format!("cannot be replayed: {why}"),
+    }
+}
+
+fn write_files(
+    args: &ReplayArgs,
+    setup: &Setup,
+    checked: &Checked,
+    timeline: &Timeline,
+) -> Result<(), SeedFileError> {
+    let place = |path: &Path| match &args.out {
+        Some(dir) => output::place(dir, path),
+        None => Ok(path.to_owned()),
+    };
+    if let Some(path) = &args.html {
+        let value = serde_json::to_value(timeline).expect("strings and numbers always serialise");
+        output::write(&place(path)?, page::timeline(&timeline.title, &value).as_bytes())?;
+    }
+    if let Some(path) = &args.perfetto {
+        let trace: Value = timeline::perfetto(timeline);
+        output::write(&place(path)?, trace.to_string().as_bytes())?;
+    }
+    if let (Some(path), Some(shows)) = (&args.save, &args.shows) {
+        seeds::write(&place(path)?, setup, checked, shows)?;
     }
     Ok(())
 }
 
-fn json(setup: &Setup, checked: &Checked, out: &mut impl Write) -> io::Result<()> {
+fn text(
+    args: &ReplayArgs,
+    timeline: &Timeline,
+    checked: &Checked,
+    answer: Option<&Answer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Timeline { scenario, subject, profile, .. } = timeline;
+    writeln!(out, "scenario {scenario}, subject {subject}, profile {profile}")?;
+    let width = terminal_size::terminal_size().map_or(WIDTH, |(width, _)| usize::from(width.0));
+    let detail = if args.verbose { Detail::Full } else { Detail::Short };
+    timeline::text(timeline, detail, width, out)?;
+    writeln!(out)?;
+    let Timeline { entries, crashes, draws, trace_hash, .. } = timeline;
+    writeln!(out, "{entries} entries applied, {crashes} crashes, {draws} draws, trace {trace_hash}")?;
+    if let Some(mismatch) = &checked.diverged {
+        writeln!(out, "The code has changed since the file was recorded: {mismatch}.")?;
+        writeln!(out, "From there on each site got its own answers of the tape, and new ones where they were used up.")?;
+    }
+    if let Some(answer) = answer {
+        let style = match answer {
+            Answer::Same => Style::new().bold(),
+            Answer::Other { .. } => AnsiColor::Red.on_default().bold(),
+            Answer::Gone => AnsiColor::Yellow.on_default().bold(),
+        };
+        writeln!(out, "{style}{answer}{style:#}")?;
+    }
+    if !checked.violations.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "{}", timeline.reproduce)?;
+    }
+    Ok(())
+}
+
+fn json(
+    setup: &Setup,
+    checked: &Checked,
+    timeline: &Timeline,
+    answer: Option<&Answer>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let findings = checked.violations.iter().map(|found| FindingReport {
         fingerprint: &found.fingerprint,
         invariant: found.invariant,
@@ -143,8 +235,10 @@ fn json(setup: &Setup, checked: &Checked, out: &mut impl Write) -> io::Result<()
         profile: setup.profile.name(),
         entries: checked.entries,
         crashes: checked.crashes,
-        trace_hash: format!("{:016x}", checked.trace_hash),
-        timeline: &checked.lines,
+        trace_hash: timeline.trace_hash.clone(),
+        answer: answer.map(ToString::to_string),
+        diverged: checked.diverged.as_ref().map(ToString::to_string),
+        timeline,
         findings: findings.collect(),
     };
     serde_json::to_writer(&mut *out, &report)?;

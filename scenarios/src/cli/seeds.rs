@@ -1,27 +1,47 @@
 //! `cargo sim seeds`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anstyle::{AnsiColor, Style};
 use clap::Args;
-use serde::Serialize;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::{Format, OutputArgs};
 use super::{Exit, complain};
-use crate::seeds::{Case, Recheck, SeedFileError};
+use crate::output;
+use crate::run::Keep;
+use crate::seeds::{Answer, Case, Replayed, SeedFileError};
+
+/// Where a re-check leaves its answers.
+const STATE_FILE: &str = "seeds-check.json";
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo sim seeds
+  cargo sim seeds --check --format json")]
 pub(super) struct SeedsArgs {
+    /// Run every file again, and say what became of its finding
+    #[arg(long)]
+    check: bool,
     /// Directory of the corpus
     #[arg(long, default_value = "seeds", value_name = "DIR")]
     dir: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
+    /// Directory in which the answers of the last re-check are kept
+    #[arg(long, default_value = "target/sim", value_name = "DIR")]
+    out: PathBuf,
 }
 
 #[derive(Serialize)]
 struct SeedsReport<'a> {
     command: &'static str,
+    checked: bool,
     seeds: Vec<SeedReport<'a>>,
 }
 
@@ -33,6 +53,22 @@ struct SeedReport<'a> {
     subject: &'static str,
     expect: &'a [String],
     state: String,
+    #[serde(skip)]
+    is_good: bool,
+}
+
+/// The answers of a re-check, by the names of the files.
+#[derive(Default, Serialize, Deserialize)]
+struct LastCheck {
+    seeds: BTreeMap<String, LastAnswer>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LastAnswer {
+    /// XXH3 of the file as it was then.
+    file_hash: u64,
+    answer: String,
+    is_good: bool,
 }
 
 pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
@@ -45,44 +81,87 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
     };
     let mut exit = Exit::Clean;
-    let mut rows = Vec::new();
-    for case in &cases {
-        let state = match case.recheck() {
-            Ok(Recheck::AsExpected) => "as expected".to_owned(),
-            Ok(Recheck::Differs { found }) => {
-                exit = if exit == Exit::HarnessFailed { exit } else { Exit::Violation };
-                format!("differs: found {found:?}")
-            }
-            Err(error) => {
-                exit = Exit::HarnessFailed;
-                error.to_string()
-            }
-        };
-        rows.push(SeedReport {
-            name: &case.name,
-            shows: &case.file.shows,
-            scenario: case.setup.scenario.name(),
-            subject: case.setup.subject.name(),
-            expect: &case.file.expect,
-            state,
-        });
-    }
+    let last = if args.check {
+        let (last, worst) = check(&args.dir, &cases);
+        exit = worst;
+        let bytes = serde_json::to_vec_pretty(&last).expect("strings and numbers always serialise");
+        let written = output::place(&args.out, Path::new(STATE_FILE)).and_then(|path| output::write(&path, &bytes));
+        if let Err(error) = written {
+            complain(&error.to_string());
+            exit = Exit::HarnessFailed;
+        }
+        last
+    } else {
+        // What cannot be read was never checked.
+        let bytes = fs::read(args.out.join(STATE_FILE)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    };
+    let rows: Vec<SeedReport<'_>> = cases.iter().map(|case| row(&args.dir, case, &last)).collect();
     match args.output.format {
         Format::Text => text(&rows, out)?,
         Format::Json => {
-            serde_json::to_writer(&mut *out, &SeedsReport { command: "seeds", seeds: rows })?;
+            let report = SeedsReport { command: "seeds", checked: args.check, seeds: rows };
+            serde_json::to_writer(&mut *out, &report)?;
             writeln!(out)?;
         }
     }
     Ok(exit)
 }
 
+/// Runs all of them, and says how bad the worst answer is.
+fn check(dir: &Path, cases: &[Case]) -> (LastCheck, Exit) {
+    let check_one = |case: &Case| {
+        let file_hash = file_hash(dir, case);
+        let (answer, exit) = match case.replay(false, Keep::Nothing) {
+            Ok(Replayed { answer: Answer::Same, checked }) => match checked.diverged {
+                None => (Answer::Same.to_string(), Exit::Clean),
+                Some(mismatch) => (format!("{}, though {mismatch}", Answer::Same), Exit::Clean),
+            },
+            Ok(Replayed { answer, .. }) => (answer.to_string(), Exit::Violation),
+            Err(error) => (format!("cannot be replayed: {error}"), Exit::HarnessFailed),
+        };
+        (case.name.clone(), LastAnswer { file_hash, answer, is_good: exit == Exit::Clean }, exit)
+    };
+    let checked: Vec<(String, LastAnswer, Exit)> = cases.par_iter().map(check_one).collect();
+    let has = |exit| checked.iter().any(|(_, _, known)| *known == exit);
+    let worst = [Exit::HarnessFailed, Exit::Violation].into_iter().find(|exit| has(*exit)).unwrap_or(Exit::Clean);
+    (LastCheck { seeds: checked.into_iter().map(|(name, answer, _)| (name, answer)).collect() }, worst)
+}
+
+fn file_hash(dir: &Path, case: &Case) -> u64 {
+    // It was read a moment ago; what is gone since has no hash that anything is equal to.
+    fs::read(dir.join(format!("{}.toml", case.name))).map_or(0, |bytes| xxh3_64(&bytes))
+}
+
+fn row<'a>(dir: &Path, case: &'a Case, last: &LastCheck) -> SeedReport<'a> {
+    let (state, is_good) = match last.seeds.get(&case.name) {
+        None => ("not checked yet".to_owned(), false),
+        Some(known) if known.file_hash != file_hash(dir, case) => ("changed since it was checked".to_owned(), false),
+        Some(known) => (known.answer.clone(), known.is_good),
+    };
+    SeedReport {
+        name: &case.name,
+        shows: &case.file.shows,
+        scenario: case.setup.scenario.name(),
+        subject: case.setup.subject.name(),
+        expect: &case.file.expect,
+        state,
+        is_good,
+    }
+}
+
 fn text(rows: &[SeedReport<'_>], out: &mut impl Write) -> io::Result<()> {
+    let bold = Style::new().bold();
     for row in rows {
-        writeln!(out, "{} ({}, {}): {}", row.name, row.scenario, row.subject, row.state)?;
+        let colour = if row.is_good { AnsiColor::Green } else { AnsiColor::Yellow }.on_default();
+        let SeedReport { name, scenario, subject, state, .. } = row;
+        writeln!(out, "{bold}{name}{bold:#} ({scenario}, {subject}): {colour}{state}{colour:#}")?;
         writeln!(out, "    {}", row.shows)?;
         for fingerprint in row.expect {
             writeln!(out, "    expects {fingerprint}")?;
+        }
+        if row.expect.is_empty() {
+            writeln!(out, "    expects nothing to be found")?;
         }
     }
     writeln!(out, "{} files", rows.len())
