@@ -7,7 +7,7 @@
 //!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
 //! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
-//!   [`output`] what it writes.
+//!   [`output`] what it writes, [`page`] what of it a browser opens.
 
 #[cfg(not(madsim))]
 compile_error!("run cargo inside the workspace with RUSTFLAGS unset, so that `--cfg madsim` is in force");
@@ -19,6 +19,7 @@ pub mod history;
 pub mod invariants;
 pub mod model;
 pub mod output;
+pub mod page;
 pub mod probes;
 pub mod prove;
 pub mod run;
