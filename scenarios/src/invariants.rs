@@ -271,7 +271,7 @@ fn legitimate_log_never_halts(history: &[Event]) -> Vec<Broken> {
         let when = if *delivery == Delivery::First { "first" } else { "redelivery" };
         let step = format!("{when}: {why}");
         let evidence = format!("entry {index}: expected {expected:?}, got {answer:?}");
-        Some(Broken::new(step, kind.name(), evidence).with(expected, answer))
+        Some(Broken::new(step, kind.name(), evidence).with(Delivered::Decided(*expected), answer))
     };
     in_step(history).iter().filter_map(broken).collect()
 }
@@ -283,7 +283,9 @@ fn verdict_matches_model(history: &[Event]) -> Vec<Broken> {
         };
         if *answer == Delivered::Skipped && *delivery == Delivery::First {
             let evidence = format!("entry {index} was skipped and never applied");
-            return Some(Broken::new("skipped", kind.name(), evidence).with(expected, answer));
+            return Some(
+                Broken::new("skipped", kind.name(), evidence).with(Delivered::Decided(*expected), answer),
+            );
         }
         let Delivered::Decided(got) = answer else { return None };
         let rejected = matches!(got, Verdict::Rejected(_));

@@ -224,7 +224,8 @@ impl Case {
             source => source.clone(),
         };
         let checked = run(self.setup, source, keep)?;
-        let is_found = |expected: &String| checked.violations.iter().any(|found| found.fingerprint == *expected);
+        let is_found =
+            |expected: &String| checked.violations.iter().any(|found| found.fingerprint == *expected);
         let expected = &self.file.expect;
         let clean_as_expected = expected.is_empty() == checked.violations.is_empty();
         let answer = if clean_as_expected && expected.iter().all(is_found) {
@@ -232,7 +233,9 @@ impl Case {
         } else if checked.violations.is_empty() {
             Answer::Gone
         } else {
-            Answer::Other { found: checked.violations.iter().map(|found| found.fingerprint.clone()).collect() }
+            Answer::Other {
+                found: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
+            }
         };
         Ok(Replayed { checked, answer })
     }

@@ -104,7 +104,8 @@ fn keys_alone_move_the_cursor() {
         ("ArrowLeft", "0"),
         ("ArrowRight", "1"),
         ("PageDown", "16"),
-        ("PageUp", "0"), ("j", "1"),
+        ("PageUp", "0"),
+        ("j", "1"),
     ] {
         page.press(key);
         assert_eq!(cursor(page), event, "after {key}");

@@ -101,12 +101,16 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
             return Ok(exit);
         }
     };
-    let keep = if args.html.is_some() || args.output.format == Format::Json { Keep::Disks } else { Keep::Events };
+    let keep =
+        if args.html.is_some() || args.output.format == Format::Json { Keep::Disks } else { Keep::Events };
     let (setup, replayed) = match &what {
         What::Seed(setup, seed) => {
             (*setup, run(*setup, Source::Seed(*seed), keep).map(|checked| (checked, None)))
         }
-        What::Case(case) => (case.setup, case.replay(args.strict, keep).map(|Replayed { checked, answer }| (checked, Some(answer)))),
+        What::Case(case) => (
+            case.setup,
+            case.replay(args.strict, keep).map(|Replayed { checked, answer }| (checked, Some(answer))),
+        ),
     };
     let (checked, answer) = match replayed {
         Ok(replayed) => replayed,
@@ -139,7 +143,8 @@ fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
         return Ok((What::Seed(setup, seed), reproduce(&setup, seed)));
     }
     if args.scenario.is_some() || args.setup.is_given() {
-        let why = "a seed file says itself what it runs: leave scenario, subject, profile and lie out".to_owned();
+        let why =
+            "a seed file says itself what it runs: leave scenario, subject, profile and lie out".to_owned();
         return Err((Exit::Usage, why));
     }
     match Case::read(Path::new(&args.what)) {
@@ -151,9 +156,11 @@ fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
     }
 }
 
-fn cannot_be_replayed(why: &dyn std::error::Error) -> String {
+fn cannot_be_replayed(why: &(dyn std::error::Error + 'static)) -> String {
     match why.downcast_ref::<RunError>() {
-        Some(RunError::Mismatch(_)) => format!("cannot be replayed: {why}; without --strict the tape is followed as far as it fits"),
+        Some(RunError::Mismatch(_)) => {
+            format!("cannot be replayed: {why}; without --strict the tape is followed as far as it fits")
+        }
         _ => format!("cannot be replayed: {why}"),
     }
 }
@@ -199,7 +206,10 @@ fn text(
     writeln!(out, "{entries} entries applied, {crashes} crashes, {draws} draws, trace {trace_hash}")?;
     if let Some(mismatch) = &checked.diverged {
         writeln!(out, "The code has changed since the file was recorded: {mismatch}.")?;
-        writeln!(out, "From there on each site got its own answers of the tape, and new ones where they were used up.")?;
+        writeln!(
+            out,
+            "From there on each site got its own answers of the tape, and new ones where they were used up."
+        )?;
     }
     if let Some(answer) = answer {
         let style = match answer {

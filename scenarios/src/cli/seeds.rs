@@ -85,7 +85,8 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
         let (last, worst) = check(&args.dir, &cases);
         exit = worst;
         let bytes = serde_json::to_vec_pretty(&last).expect("strings and numbers always serialise");
-        let written = output::place(&args.out, Path::new(STATE_FILE)).and_then(|path| output::write(&path, &bytes));
+        let written =
+            output::place(&args.out, Path::new(STATE_FILE)).and_then(|path| output::write(&path, &bytes));
         if let Err(error) = written {
             complain(&error.to_string());
             exit = Exit::HarnessFailed;
@@ -124,7 +125,8 @@ fn check(dir: &Path, cases: &[Case]) -> (LastCheck, Exit) {
     };
     let checked: Vec<(String, LastAnswer, Exit)> = cases.par_iter().map(check_one).collect();
     let has = |exit| checked.iter().any(|(_, _, known)| *known == exit);
-    let worst = [Exit::HarnessFailed, Exit::Violation].into_iter().find(|exit| has(*exit)).unwrap_or(Exit::Clean);
+    let worst =
+        [Exit::HarnessFailed, Exit::Violation].into_iter().find(|exit| has(*exit)).unwrap_or(Exit::Clean);
     (LastCheck { seeds: checked.into_iter().map(|(name, answer, _)| (name, answer)).collect() }, worst)
 }
 
@@ -136,7 +138,9 @@ fn file_hash(dir: &Path, case: &Case) -> u64 {
 fn row<'a>(dir: &Path, case: &'a Case, last: &LastCheck) -> SeedReport<'a> {
     let (state, is_good) = match last.seeds.get(&case.name) {
         None => ("not checked yet".to_owned(), false),
-        Some(known) if known.file_hash != file_hash(dir, case) => ("changed since it was checked".to_owned(), false),
+        Some(known) if known.file_hash != file_hash(dir, case) => {
+            ("changed since it was checked".to_owned(), false)
+        }
         Some(known) => (known.answer.clone(), known.is_good),
     };
     SeedReport {

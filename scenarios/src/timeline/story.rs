@@ -47,7 +47,7 @@ fn sentence(node: &str, moment: &Moment) -> Option<String> {
         }
         Kind::Entry if moment.name == "redeliver" => format!("{node} gets once more entry {text}."),
         Kind::Entry => format!("{node}, {}: {text}.", moment.name),
-        Kind::Crash if moment.name == "crash" => format!("{node} ends {text}."),
+        Kind::Crash if moment.name == "crash" => format!("{node} crashes {text}."),
         Kind::Crash if !moment.fates.is_empty() => {
             let count = |fate: &str| moment.fates.iter().filter(|known| known.fate == fate).count();
             let lost: Vec<&str> = moment
@@ -66,7 +66,7 @@ fn sentence(node: &str, moment: &Moment) -> Option<String> {
         Kind::Fault => format!("{node} meets {}: {text}.", moment.name),
         Kind::Role => format!("{node} leads {text}."),
         Kind::World => format!("{text}."),
-        Kind::Client => format!("A client is told {text}."),
+        Kind::Client => format!("Told to {text}."),
         _ => return None,
     })
 }

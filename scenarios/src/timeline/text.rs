@@ -55,9 +55,15 @@ pub fn text(timeline: &Timeline, detail: Detail, width: usize, out: &mut impl Wr
 fn is_read_first(moment: &Moment) -> bool {
     match moment.kind {
         Kind::Log => false,
-        Kind::Message => moment.tone != Tone::Plain && !moment.name.starts_with("heartbeat"),
+        Kind::Message => is_lost(moment) && !moment.name.starts_with("heartbeat"),
         _ => true,
     }
+}
+
+/// A message that never gets there: not one that comes late or twice.
+fn is_lost(moment: &Moment) -> bool {
+    let words = ["dropped", "cut off", "lost in a cut", "nobody is there"];
+    moment.tone == Tone::Warn && words.iter().any(|word| moment.text.ends_with(word))
 }
 
 /// A call to the disk about which there is nothing to say.
@@ -74,6 +80,10 @@ fn sentence(moment: &Moment) -> String {
         Kind::Start if name == "start" => format!("START life {}", moment.life),
         Kind::Start => format!("REFUSED {text}"),
         Kind::Entry => format!("{} {text}", name.to_uppercase()),
+        // What became of each operation stands below it.
+        Kind::Crash if !moment.fates.is_empty() => {
+            format!("{}, {} operations were pending", name.to_uppercase(), moment.fates.len())
+        }
         Kind::Crash => format!("{} {text}", name.to_uppercase()),
         Kind::Fault => format!("! {name} {text}"),
         Kind::Step => format!("- {text}"),

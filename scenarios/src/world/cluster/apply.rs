@@ -189,7 +189,7 @@ impl Replica {
         let logged = Logged { term, form: form.clone(), asked, membership, smuggled };
         let mut books = self.shared.books();
         let id = self.id;
-        self.shared.note(id, "apply", [id, index, form.kind() as u64], || format!("{id:x}: {index}, {form}"));
+        self.shared.note(id, "apply", [id, index, form.kind() as u64], || format!("{index}, {form}"));
         let expected = books.delivered(self.slot, index, logged, self.keyring != Keyring::None);
         if expected.is_some_and(Verdict::advances) {
             books.slots[self.slot].in_flight = Some(index);
@@ -245,7 +245,7 @@ impl Replica {
             slot.in_flight = None;
             slot.refusal.get_or_insert_with(|| (index, answer.clone()));
             let (id, text) = (self.id, answer.clone());
-            self.shared.note(id, "halt", [id, index, 0], || format!("{id:x} at {index}: {text}"));
+            self.shared.note(id, "halt", [id, index, 0], || format!("at {index}: {text}"));
             books.push(ClusterEvent::Refused { node: id, index, answer: answer.clone() });
             books.hit(match first {
                 Some(_) => ClusterPlace::HaltedAgainAfterRestart,
@@ -285,7 +285,7 @@ impl Replica {
         let index = snapshot.get_metadata().index;
         let content = MemberSnapshot::decode(&snapshot.data).expect("a member has encoded it");
         let id = self.id;
-        self.shared.note(id, "install", [id, index, 0], || format!("{id:x}: snapshot at {index}"));
+        self.shared.note(id, "install", [id, index, 0], || format!("snapshot at {index}"));
         let disk = {
             let mut books = self.shared.books();
             books.slots[self.slot].installing.push(index);
@@ -304,7 +304,7 @@ impl Replica {
             return Err(Gone("disk"));
         }
         if let Err(answer) = installed {
-            self.shared.note(id, "install-failed", [id, index, 0], || format!("{id:x}: {answer}"));
+            self.shared.note(id, "install-failed", [id, index, 0], || answer.to_string());
             return Err(Gone("install"));
         }
         self.core.raw.mut_store().installed(snapshot, &hard);

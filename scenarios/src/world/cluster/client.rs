@@ -66,7 +66,7 @@ impl Client {
             match self.listen(asked, patience).await {
                 Some(Answer::Told(told)) => {
                     self.shared.note(CLIENTS + self.me, "told", [asked.client, asked.number, 0], || {
-                        format!("{asked:?}: {told:?}")
+                        told_in_words(asked, &told)
                     });
                     let event = ClusterEvent::Told { asked, form: wish.form(), told: told.clone() };
                     self.shared.books().push(event);
@@ -254,4 +254,14 @@ impl Client {
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// What a client was told, for people.
+fn told_in_words(asked: Asked, told: &Told) -> String {
+    let told = match told {
+        Told::Done(Some(index)) => format!("done at {index}"),
+        Told::Done(None) => "done".to_owned(),
+        Told::Refused { why, at } => format!("refused at {at}, {why:?}"),
+    };
+    format!("client {}, request {}: {told}", asked.client, asked.number)
 }

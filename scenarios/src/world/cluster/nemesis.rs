@@ -157,7 +157,7 @@ impl Machines {
         self.shared.net.unbind(Address(id));
         self.shared.note(id, "crash", [id, u64::from(power), 0], || {
             let place = died_at.as_ref().map_or("between two calls".to_owned(), |op| format!("at {op}"));
-            format!("{id:x} {place}: {}", if power { "power loss" } else { "process crash" })
+            format!("{place}: {}", if power { "power loss" } else { "process crash" })
         });
         if power {
             let report = self.shared.draw(|choices| disk.power_loss(choices));

@@ -180,7 +180,7 @@ impl Replica {
         if leads && self.led != term {
             self.led = term;
             let node = self.id;
-            self.shared.note(node, "leads", [node, term, 0], || format!("{node:x} in term {term}"));
+            self.shared.note(node, "leads", [node, term, 0], || format!("in term {term}"));
             let mut books = self.shared.books();
             books.push(ClusterEvent::Leads { node, term });
             books.elected(node, term);

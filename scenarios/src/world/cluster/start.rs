@@ -61,7 +61,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         Ok(member) => member,
         Err(error) => {
             let why = refusal_name(&error).to_owned();
-            shared.note(id, "refused", [id, 0, 0], || format!("{id:x}: {error}"));
+            shared.note(id, "refused", [id, 0, 0], || error.to_string());
             return Err(refused(&mut books, at, why, faulted));
         }
     };
@@ -82,7 +82,7 @@ pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
     if !dead && !faulted {
-        shared.note(id, "died", [id, 0, 0], || format!("{id:x}: {what}"));
+        shared.note(id, "died", [id, 0, 0], || (*what).to_owned());
         books.remember(id, Event::StartRefused { why: format!("died of {what}"), faulted });
     }
     Ended::Died
