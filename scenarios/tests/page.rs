@@ -52,8 +52,8 @@ fn the_page_says_what_was_run_what_is_wrong_and_how_to_do_it_again() {
     assert_eq!(page.evaluate(signs), "−+−+−+");
     assert_eq!(page.text("#violations .diff td.come"), "entry 2: rejected, the epoch is taken");
     page.click("#copy");
-    page.settle();
-    assert!(["Copied", "Selected"].contains(&page.text("#copy").as_str()));
+    assert_eq!(page.clipboard(), page.text("#reproduce"));
+    assert_eq!(page.text("#copy"), "Copied");
     page.assert_quiet();
 }
 
@@ -104,7 +104,8 @@ fn keys_alone_move_the_cursor() {
         ("ArrowLeft", "0"),
         ("ArrowRight", "1"),
         ("PageDown", "16"),
-        ("PageUp", "0"), ("j", "1"),
+        ("PageUp", "0"),
+        ("j", "1"),
     ] {
         page.press(key);
         assert_eq!(cursor(page), event, "after {key}");
@@ -247,6 +248,33 @@ fn zoom_keeps_the_cursor_in_sight_down_to_the_whole_run() {
     page.click("#in");
     assert_eq!(page.text("#zoom"), "36 px");
     page.assert_quiet();
+}
+
+/// How many pixels of the lanes have this colour of the page's.
+fn painted(page: &mut Page, colour: &str) -> u64 {
+    let script = format!(
+        "(() => {{ const c = document.getElementById('graph'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
+         const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue('--{colour}').trim().match(/\\w\\w/g)\
+         .map((each) => parseInt(each, 16)); let count = 0; for (let i = 0; i < d.length; i += 4) \
+         if (d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255) count += 1; return count; }})()"
+    );
+    page.evaluate(&script).as_u64().expect("a number")
+}
+
+#[test]
+fn lives_marks_and_messages_are_drawn_in_the_colours_of_the_scheme() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let page = &mut open(&mut browser, &pictures::cluster(), WIDE);
+    press_all(page, &["Home", "n"]);
+    for view in [WIDE, View::dark(1920, 1080)] {
+        page.view(view);
+        for colour in ["edge", "accent", "bad", "note"] {
+            assert!(painted(page, colour) > 20, "{colour} is drawn");
+        }
+    }
+    page.click(".chip:has([value=crash])");
+    press_all(page, &["Home"]);
+    assert_eq!(painted(page, "bad"), 0, "what is filtered out is not drawn");
 }
 
 #[test]

@@ -192,6 +192,13 @@ impl Page {
         self.settle();
     }
 
+    /// What was last copied.
+    pub(crate) fn clipboard(&mut self) -> String {
+        self.wire.call("Browser.grantPermissions", json!({ "permissions": ["clipboardReadWrite"] }));
+        self.wire.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
+        self.evaluate("navigator.clipboard.readText()").as_str().expect("text").to_owned()
+    }
+
     /// Turns the wheel over an element; `control` holds the Ctrl key meanwhile.
     pub(crate) fn wheel(&mut self, selector: &str, delta: i32, control: bool) {
         let (x, y) = self.middle(selector);

@@ -162,11 +162,15 @@ pub(crate) fn cluster() -> Value {
             0..3 if id > 300 => {
                 down[lane] = true;
                 let count = draw(9);
-                let fates: Vec<_> = (0..count).map(|op| json!({
-                    "op": format!("write inode {} at {}, 4096 bytes", 2 + op % 3, op * 4096),
-                    "fate": (FATES[usize::try_from(draw(4)).expect("small")]),
-                    "detail": format!("sectors 0,{} new", op % 8),
-                })).collect();
+                let fates: Vec<_> = (0..count)
+                    .map(|op| {
+                        json!({
+                            "op": format!("write inode {} at {}, 4096 bytes", 2 + op % 3, op * 4096),
+                            "fate": (FATES[usize::try_from(draw(4)).expect("small")]),
+                            "detail": format!("sectors 0,{} new", op % 8),
+                        })
+                    })
+                    .collect();
                 with(
                     event(id, lane, at, "crash", "power loss", "in the middle of a write"),
                     json!({ "tone": "bad", "fates": fates }),
