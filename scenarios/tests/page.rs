@@ -278,6 +278,29 @@ fn lives_marks_and_messages_are_drawn_in_the_colours_of_the_scheme() {
 }
 
 #[test]
+fn a_message_is_an_arrow_and_a_lost_one_is_not() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let mut picture = pictures::single();
+    let lost = |arrives: Value| json!({ "kind": "message", "lane": 0, "to": 1, "arrives": arrives, "tone": "plain" });
+    for (at, arrives) in [(3, json!(9)), (13, Value::Null)] {
+        for (key, value) in lost(arrives).as_object().expect("an object") {
+            picture["events"][at][key] = value.clone();
+        }
+    }
+    let page = &mut open(&mut browser, &picture, WIDE);
+    press_all(page, &["Home", "j", "j"]);
+    let marks = painted(page, "accent");
+    page.press("j");
+    let arrow = painted(page, "accent");
+    assert!(arrow > marks + 60, "the arrow of the message at the cursor stands out: {arrow} after {marks}");
+    page.evaluate("location.hash = '#event-13'");
+    page.settle();
+    assert_eq!(cursor(page), "13", "an address may name an event");
+    assert!((marks + 10..arrow - 20).contains(&painted(page, "accent")), "half of the way, dashed");
+    assert!(page.text("#event").contains("never arrives"));
+}
+
+#[test]
 fn a_click_a_drag_and_the_strip_lead_through_the_run() {
     let Some(mut browser) = Browser::launch() else { return };
     let page = &mut open(&mut browser, &pictures::cluster(), WIDE);
