@@ -364,6 +364,19 @@ fn an_element_that_comes_in_by_force_runs_no_script() {
 }
 
 #[test]
+fn a_narrow_window_stacks_what_stands_side_by_side() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let page = &mut open(&mut browser, &pictures::cluster(), View::light(700, 900));
+    page.assert_no_text_overlap();
+    press_all(page, &["Home", "n"]);
+    page.assert_no_text_overlap();
+    page.screenshot("timeline-narrow");
+    let below = "document.getElementById('panel').getBoundingClientRect().top >= \
+                 document.getElementById('events').getBoundingClientRect().bottom";
+    assert_eq!(page.evaluate(below), true);
+}
+
+#[test]
 fn text_is_readable_at_both_widths_in_light_and_dark() {
     let Some(mut browser) = Browser::launch() else { return };
     for (name, picture) in [("single", pictures::single()), ("cluster", pictures::cluster())] {
