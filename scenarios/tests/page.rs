@@ -171,6 +171,10 @@ fn the_stores_follow_the_cursor() {
     page.press("n");
     assert!(page.text("[data-store=memory]").contains("No process runs"));
     assert!(page.text("[data-store=registry]").contains("cannot be read"));
+    assert!(
+        !page.text("[data-store=registry]").contains("all durable"),
+        "nothing is claimed of what cannot be read"
+    );
     let fates = page
         .evaluate("[...document.querySelectorAll('#fates tbody tr')].map((row) => row.cells[1].innerText)");
     assert_eq!(fates, json!(["dropped", "torn", "unreachable", "kept"]));

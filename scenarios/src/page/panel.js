@@ -83,6 +83,7 @@ function memory(keys) {
 
 /** In a word, what the two columns show. */
 function sameness({ durable, seen }) {
+  if (durable === null && seen === null) return null;
   const same = JSON.stringify(durable) === JSON.stringify(seen);
   return same ? make("span", { class: "tag" }, "all durable") : make("span", { class: "tag warn" }, "seen is not durable");
 }
