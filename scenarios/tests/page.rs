@@ -52,8 +52,8 @@ fn the_page_says_what_was_run_what_is_wrong_and_how_to_do_it_again() {
     assert_eq!(page.evaluate(signs), "−+−+−+");
     assert_eq!(page.text("#violations .diff td.come"), "entry 2: rejected, the epoch is taken");
     page.click("#copy");
-    page.settle();
-    assert!(["Copied", "Selected"].contains(&page.text("#copy").as_str()));
+    assert_eq!(page.clipboard(), page.text("#reproduce"));
+    assert_eq!(page.text("#copy"), "Copied");
     page.assert_quiet();
 }
 
@@ -171,6 +171,10 @@ fn the_stores_follow_the_cursor() {
     page.press("n");
     assert!(page.text("[data-store=memory]").contains("No process runs"));
     assert!(page.text("[data-store=registry]").contains("cannot be read"));
+    assert!(
+        !page.text("[data-store=registry]").contains("all durable"),
+        "nothing is claimed of what cannot be read"
+    );
     let fates = page
         .evaluate("[...document.querySelectorAll('#fates tbody tr')].map((row) => row.cells[1].innerText)");
     assert_eq!(fates, json!(["dropped", "torn", "unreachable", "kept"]));
@@ -250,6 +254,56 @@ fn zoom_keeps_the_cursor_in_sight_down_to_the_whole_run() {
     page.assert_quiet();
 }
 
+/// How many pixels of the lanes have this colour of the page's.
+fn painted(page: &mut Page, colour: &str) -> u64 {
+    let script = format!(
+        "(() => {{ const c = document.getElementById('graph'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; \
+         const [r, g, b] = getComputedStyle(document.documentElement).getPropertyValue('--{colour}').trim().match(/\\w\\w/g)\
+         .map((each) => parseInt(each, 16)); let count = 0; for (let i = 0; i < d.length; i += 4) \
+         if (d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255) count += 1; return count; }})()"
+    );
+    page.evaluate(&script).as_u64().expect("a number")
+}
+
+#[test]
+fn lives_marks_and_messages_are_drawn_in_the_colours_of_the_scheme() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let page = &mut open(&mut browser, &pictures::cluster(), WIDE);
+    press_all(page, &["Home", "n"]);
+    for view in [WIDE, View::dark(1920, 1080)] {
+        page.view(view);
+        for colour in ["edge", "accent", "bad", "note"] {
+            assert!(painted(page, colour) > 20, "{colour} is drawn");
+        }
+    }
+    page.click(".chip:has([value=crash])");
+    press_all(page, &["Home"]);
+    assert_eq!(painted(page, "bad"), 0, "what is filtered out is not drawn");
+}
+
+#[test]
+fn a_message_is_an_arrow_and_a_lost_one_is_not() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let mut picture = pictures::single();
+    let lost = |arrives: Value| json!({ "kind": "message", "lane": 0, "to": 1, "arrives": arrives, "tone": "plain" });
+    for (at, arrives) in [(3, json!(9)), (13, Value::Null)] {
+        for (key, value) in lost(arrives).as_object().expect("an object") {
+            picture["events"][at][key] = value.clone();
+        }
+    }
+    let page = &mut open(&mut browser, &picture, WIDE);
+    press_all(page, &["Home", "j", "j"]);
+    let marks = painted(page, "accent");
+    page.press("j");
+    let arrow = painted(page, "accent");
+    assert!(arrow > marks + 60, "the arrow of the message at the cursor stands out: {arrow} after {marks}");
+    page.evaluate("location.hash = '#event-13'");
+    page.settle();
+    assert_eq!(cursor(page), "13", "an address may name an event");
+    assert!((marks + 10..arrow - 20).contains(&painted(page, "accent")), "half of the way, dashed");
+    assert!(page.text("#event").contains("never arrives"));
+}
+
 #[test]
 fn a_click_a_drag_and_the_strip_lead_through_the_run() {
     let Some(mut browser) = Browser::launch() else { return };
@@ -311,6 +365,19 @@ fn an_element_that_comes_in_by_force_runs_no_script() {
         Value::Null,
         "the policy lets only the page's own script run"
     );
+}
+
+#[test]
+fn a_narrow_window_stacks_what_stands_side_by_side() {
+    let Some(mut browser) = Browser::launch() else { return };
+    let page = &mut open(&mut browser, &pictures::cluster(), View::light(700, 900));
+    page.assert_no_text_overlap();
+    press_all(page, &["Home", "n"]);
+    page.assert_no_text_overlap();
+    page.screenshot("timeline-narrow");
+    let below = "document.getElementById('panel').getBoundingClientRect().top >= \
+                 document.getElementById('events').getBoundingClientRect().bottom";
+    assert_eq!(page.evaluate(below), true);
 }
 
 #[test]

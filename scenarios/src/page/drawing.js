@@ -21,7 +21,7 @@ const laneX = (lane) => size.time + (lane + 0.5) * size.lane;
 const rowY = (row) => (row + 0.5) * height();
 
 const palette = {};
-const shapes = Object.fromEntries(Object.entries(KINDS).map(([kind, { path }]) => [kind, new Path2D(path)]));
+const shapes = Object.fromEntries(Object.entries(SHAPES).map(([kind, { path }]) => [kind, new Path2D(path)]));
 
 function readPalette() {
   const style = getComputedStyle(document.documentElement);
@@ -49,12 +49,13 @@ const rowFrom = (id) => firstNotBelow(view.shown.length, id, (row) => view.shown
 /** The row before which something that arrives then arrives. */
 const rowAt = (at) => firstNotBelow(view.shown.length, at, (row) => latest[view.shown[row]]);
 
-function drawLanes(first, last, top, tall) {
+function drawLanes(first, last, top, tall, leads) {
   const pen = fitCanvas(by("graph"), size.width, tall);
   pen.save();
   pen.translate(0, -top);
   drawLives(pen, top, tall);
   drawMessages(pen, first, last);
+  drawLeads(pen, leads);
   drawMarks(pen, first, last);
   if (!readable()) drawTimes(pen, first, last);
   pen.restore();
@@ -71,7 +72,7 @@ function drawLives(pen, top, tall) {
     stroke(pen, x, top, x, bottom);
     pen.setLineDash([]);
     pen.strokeStyle = palette.edge;
-    pen.lineWidth = 3;
+    pen.lineWidth = readable() ? 3 : 1.5;
     for (const [from, to] of lives[lane]) {
       const above = rowY(rowFrom(from));
       const below = to === Infinity ? end : rowY(rowFrom(to));
@@ -127,13 +128,16 @@ function drawLost(pen, x0, y0, x1) {
 }
 
 function drawMarks(pen, first, last) {
-  const scale = Math.min(1.15, Math.max(0.35, height() / 18));
+  const scale = Math.min(1.15, height() / 18);
   for (let row = first; row <= last; row += 1) {
     const event = run.events[view.shown[row]];
     const strong = counts(event);
-    if (strong && !readable()) {
-      pen.fillStyle = palette.bad;
-      pen.fillRect(size.time, rowY(row) - 0.5, size.width - size.time, 1);
+    if (!strong && height() < READABLE) {
+      // Too low for shapes: a bar in the colour, and the words beside the lanes say what it was.
+      pen.fillStyle = palette[colourOf(event)];
+      const wide = event.kind === "disk" || event.kind === "message" ? 10 : 18;
+      pen.fillRect(laneX(event.lane) - wide / 2, rowY(row) - height() * 0.35, wide, Math.max(1, height() * 0.7));
+      continue;
     }
     pen.save();
     pen.translate(laneX(event.lane), rowY(row));
@@ -146,19 +150,34 @@ function drawMarks(pen, first, last) {
 }
 
 function drawMark(pen, event) {
-  const kind = KINDS[event.kind] ? event.kind : "log";
+  const kind = markOf(event);
   // A halo of the ground keeps a mark apart from its lane's line.
-  pen.lineWidth = KINDS[kind].filled ? 3 : 5;
+  const { filled } = SHAPES[kind];
+  pen.lineWidth = filled ? 3 : 5;
   pen.strokeStyle = palette.card;
   pen.stroke(shapes[kind]);
-  if (!KINDS[kind].filled && kind !== "crash") {
+  if (["message", "role", "client", "refused"].includes(kind)) {
     pen.fillStyle = palette.card;
-    if (kind === "message" || kind === "role" || kind === "client") pen.fill(shapes[kind]);
+    pen.fill(shapes[kind]);
   }
   pen.fillStyle = pen.strokeStyle = palette[colourOf(event)];
   pen.lineWidth = kind === "crash" ? 3 : 2;
-  if (KINDS[kind].filled) pen.fill(shapes[kind]);
+  if (filled) pen.fill(shapes[kind]);
   else pen.stroke(shapes[kind]);
+}
+
+/** Lines from events to their words, which stand beside the lanes where rows are too low for them. */
+function drawLeads(pen, leads) {
+  for (const { row, y } of leads) {
+    const event = run.events[view.shown[row]];
+    pen.strokeStyle = palette[event.id === view.cursor ? "accent" : counts(event) ? "bad" : "edge"];
+    pen.lineWidth = 1;
+    pen.beginPath();
+    pen.moveTo(laneX(event.lane) + 10, rowY(row));
+    pen.lineTo(size.width - 8, rowY(row));
+    pen.lineTo(size.width, y);
+    pen.stroke();
+  }
 }
 
 /** Around an event at which something is violated. */
@@ -191,7 +210,7 @@ function drawStrip() {
   const all = rows * height();
   const [from, to] = [events.scrollTop / all, Math.min(1, (events.scrollTop + events.clientHeight - HEAD) / all)];
   pen.fillStyle = palette.line;
-  pen.fillRect(0, HEAD + from * (tall - HEAD), width, Math.max(3, (to - from) * (tall - HEAD)));
+  if (to - from < 1) pen.fillRect(0, HEAD + from * (tall - HEAD), width, Math.max(3, (to - from) * (tall - HEAD)));
   view.shown.forEach((id, row) => {
     const event = run.events[id];
     if (!counts(event)) return;

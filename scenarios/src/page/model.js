@@ -9,7 +9,12 @@ function make(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return fill(element, ...children);
+}
+
+/** Gives an element other children; lists are laid flat, and what is false or null is left out. */
+function fill(element, ...children) {
+  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
   return element;
 }
 
@@ -37,12 +42,16 @@ const KINDS = {
   log: { path: "M-5,-2H5M-5,2H2", filled: false, colour: "soft" },
   violation: { path: "M0,-6L6,0L0,6L-6,0Z", filled: true, colour: "bad" },
 };
+// A verdict that is bad is not told by its colour alone.
+const REFUSED = { path: "M-5,0A5,5 0 1 1 5,0A5,5 0 1 1 -5,0M-3,0H3", filled: false, colour: "bad" };
+const markOf = (event) => (event.kind === "verdict" && event.tone === "bad" ? "refused" : KINDS[event.kind] ? event.kind : "log");
+const SHAPES = { ...KINDS, refused: REFUSED };
 const kindOf = (event) => KINDS[event.kind] ?? KINDS.log;
 const colourOf = (event) => (event.tone === "plain" ? kindOf(event).colour : event.tone);
 
 /** The shape of a kind as a picture for chips and headings. */
 function sign(kind, colour) {
-  const { path, filled, colour: own } = KINDS[kind] ?? KINDS.log;
+  const { path, filled, colour: own } = SHAPES[kind] ?? SHAPES.log;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "-7 -7 14 14");
   svg.setAttribute("aria-hidden", "true");
@@ -59,6 +68,7 @@ function sign(kind, colour) {
 /** Violations by the event at which they show. */
 const violationsAt = new Map();
 run.violations.forEach((violation, index) => {
+  if (!run.events[violation.event]) violation.event = null;
   if (violation.event === null) return;
   if (!violationsAt.has(violation.event)) violationsAt.set(violation.event, []);
   violationsAt.get(violation.event).push(index);

@@ -42,17 +42,26 @@ function showViolations(goTo) {
 }
 
 function oneViolation(violation, open, goTo) {
+  const body = make("div", { class: "body" });
+  const element = make("details", { class: "violation", open },
+    make("summary", {}, make("span", { class: "tag bad" }, cut("", violation.invariant)), violation.says), body);
+  // Compared when first looked at: of hundreds, most never are.
+  const show = () => { if (element.open && body.childElementCount === 0) fill(body, evidence(violation, goTo)); };
+  element.addEventListener("toggle", show);
+  show();
+  return element;
+}
+
+function evidence(violation, goTo) {
   const jump = violation.event !== null && make("button", { type: "button", class: "link" }, `Show event ${violation.event}`);
   if (jump) jump.addEventListener("click", () => goTo(violation.event));
   const { expected, found } = violation;
-  const compared = (expected !== null || found !== null) && make("div", { class: "scroll" },
-    difference("expected", "found", lines(expected), lines(found), `${violation.invariant}: expected and found`));
-  return make("details", { class: "violation", open },
-    make("summary", {}, make("span", { class: "tag bad" }, cut("", violation.invariant)), violation.says),
-    make("div", { class: "body" },
-      violation.evidence !== "" && make("p", {}, violation.evidence),
-      compared,
-      make("div", { class: "names" }, make("span", { class: "soft" }, "Fingerprint ", make("code", {}, violation.fingerprint)), jump)));
+  return [
+    violation.evidence !== "" && make("p", {}, violation.evidence),
+    (expected !== null || found !== null) && make("div", { class: "scroll" },
+      difference("expected", "found", lines(expected), lines(found), `${violation.invariant}: expected and found`)),
+    make("div", { class: "names" }, make("span", { class: "soft" }, "Fingerprint ", make("code", {}, violation.fingerprint)), jump),
+  ];
 }
 
 const lines = (text) => (text === null ? [] : text.replace(/\n$/, "").split("\n"));

@@ -6,9 +6,8 @@ function showEvent(id) {
   if (event.life > 0) where.push(`life ${event.life}`);
   if (event.entry !== null) where.push(`entry ${event.entry}`);
   if (event.to !== null) where.push(event.arrives === null ? `to ${laneName(event.to)}, never arrives` : `arrives in ${laneName(event.to)} at ${clock(event.arrives)}`);
-  by("event").replaceChildren(
-    make("h2", {}, sign(event.kind, colourOf(event)), event.kind === event.name ? event.name : `${event.kind}: ${event.name}`,
-      event.tone !== "plain" && make("span", { class: `tag ${event.tone}` }, { good: "good", bad: "bad", warn: "fault" }[event.tone])),
+  fill(by("event"),
+    make("h2", {}, sign(markOf(event), colourOf(event)), event.kind === event.name ? event.name : `${event.kind}: ${event.name}`),
     make("p", { class: "where" }, `Event ${id}: ${where.join(", ")}`),
     event.text !== "" && make("p", { class: "said" }, event.text),
     (violationsAt.get(id) ?? []).map((index) => make("p", { class: "blame" },
@@ -34,18 +33,18 @@ let held = { lane: -1, change: -2 };
 /** The stores of the lane as they are after the event. */
 function showStores(lane, id) {
   const change = lastChange(lane, id);
-  by("since").replaceChildren(...since(lane, id, change));
+  fill(by("since"), since(lane, id, change));
   if (held.lane === lane && held.change === change) return markChanged(id === change);
   held = { lane, change };
   if (change < 0) {
-    by("held").replaceChildren(make("p", { class: "store nothing" }, "Nothing is known of this lane's stores here."));
+    fill(by("held"), make("p", { class: "store nothing" }, "Nothing is known of this lane's stores here."));
     return undefined;
   }
   const now = run.stores[run.events[change].stores];
   const before = lastChange(lane, change - 1);
   const old = before < 0 ? null : run.stores[run.events[before].stores];
   const changed = (part) => old !== null && JSON.stringify(old[part]) !== JSON.stringify(now[part]);
-  by("held").replaceChildren(
+  fill(by("held"),
     store("Keystore in memory", "memory", changed("memory"), memory(now.memory)),
     store("Sidecar", "sidecar", changed("sidecar"), twoSides(now.sidecar, "no file", lines), sameness(now.sidecar)),
     store("Writer registry", "registry", changed("registry"), twoSides(now.registry, "cannot be read", (rows) => rows), sameness(now.registry)),
@@ -84,6 +83,7 @@ function memory(keys) {
 
 /** In a word, what the two columns show. */
 function sameness({ durable, seen }) {
+  if (durable === null && seen === null) return null;
   const same = JSON.stringify(durable) === JSON.stringify(seen);
   return same ? make("span", { class: "tag" }, "all durable") : make("span", { class: "tag warn" }, "seen is not durable");
 }

@@ -2,6 +2,7 @@
 
 const events = by("events");
 const filter = { without: new Set(), entry: "", words: [] };
+const SLOT = 26; // zoomed out, words have a line in each so many pixels
 const elements = new Map(); // row elements in the document, by event
 
 function passes(event) {
@@ -39,7 +40,8 @@ function layout() {
   const digits = Math.max(...[run.events.at(-1)?.at ?? 0].map((at) => at.toLocaleString("en").length));
   size.time = Math.max(52, digits * 8 + 18);
   const lanes = Math.max(1, run.lanes.length);
-  size.lane = Math.max(46, Math.min(84, Math.floor((room * 0.42) / lanes)));
+  // Room for the lanes' names, unless there are so many that the words would have none.
+  size.lane = Math.max(46, Math.min(nameWidth(), 110), Math.min(84, Math.floor((room * 0.36) / lanes)));
   size.width = size.time + lanes * size.lane;
   size.height = Math.max(0, events.clientHeight - HEAD);
   const space = by("space");
@@ -47,7 +49,9 @@ function layout() {
   space.style.setProperty("--graph", `${lanes * size.lane}px`);
   space.style.setProperty("--before", `${size.width + 4}px`);
   space.style.minWidth = `${size.width + 330}px`;
-  space.style.height = `${Math.max(view.shown.length * height(), 1)}px`;
+  const tall = view.shown.length * height();
+  space.style.height = `${Math.max(1, readable() ? tall : Math.ceil(tall / SLOT) * SLOT)}px`;
+  space.style.setProperty("--who", `${Math.max(46, Math.min(nameWidth(), 90))}px`);
   // The canvas takes no place of its own: the rows lie under it.
   by("graph").style.marginBottom = `${-size.height}px`;
   by("rows").style.fontSize = `${Math.max(11, Math.min(14, height() * 0.58))}px`;
@@ -60,6 +64,15 @@ function layout() {
   }
   for (const element of elements.values()) element.remove();
   elements.clear();
+}
+
+let measured = 0;
+function nameWidth() {
+  if (measured > 0) return measured;
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
+  measured = Math.ceil(Math.max(...run.lanes.map((lane) => pen.measureText(lane.name).width), 0)) + 10;
+  return measured;
 }
 
 function showLanes() {
@@ -83,47 +96,63 @@ function paint() {
   const top = events.scrollTop;
   const first = Math.max(0, Math.floor(top / height()) - 1);
   const last = Math.min(view.shown.length - 1, Math.ceil((top + size.height) / height()) + 1);
-  placeRows(first, last);
-  drawLanes(first, last, top, size.height);
+  const words = readable() ? everyRow(first, last) : chosenRows(first, last);
+  placeRows(words);
+  drawLanes(first, last, top, size.height, readable() ? [] : words);
   drawStrip();
 }
 
-/** Which rows have words: all in sight, or, zoomed out, the cursor's and those that count, where there is room. */
-function worded(first, last) {
+/** All in sight, and the cursor's, so that it can always be told which it is. */
+function everyRow(first, last) {
   const here = view.rowOf[view.cursor];
   const rows = [];
-  if (readable()) {
-    for (let row = first; row <= last; row += 1) rows.push(row);
-    if (here >= 0 && (here < first || here > last)) rows.push(here);
-    return rows;
-  }
-  const apart = Math.ceil(24 / height());
-  if (here >= 0) rows.push(here);
-  let previous = -Infinity;
-  for (let row = first; row <= last; row += 1) {
-    if (row - previous < apart || Math.abs(row - here) < apart || !counts(run.events[view.shown[row]])) continue;
-    rows.push(row);
-    previous = row;
-  }
-  return rows;
+  for (let row = first; row <= last; row += 1) rows.push(row);
+  if (view.shown.length > 0 && (here < first || here > last)) rows.push(here);
+  return rows.map((row) => ({ row, y: rowY(row) }));
 }
 
-function placeRows(first, last) {
-  const wanted = new Set(worded(first, last).map((row) => view.shown[row]));
+const QUIET = new Set(["disk", "message", "step", "log"]);
+
+/**
+ * Zoomed out, there is room for words once in so many pixels. Each such slot gives it to the cursor, else to what counts
+ * most in it. Slots are counted from the first row, so that words stay with their events while one scrolls.
+ */
+function chosenRows(first, last) {
+  const rank = (row) => {
+    const event = run.events[view.shown[row]];
+    if (event.id === view.cursor) return 3;
+    return counts(event) ? 2 : QUIET.has(event.kind) ? 0 : 1;
+  };
+  const slotOf = (row) => Math.floor(rowY(row) / SLOT);
+  const best = new Map();
+  const from = Math.max(0, first - Math.ceil(SLOT / height()));
+  const to = Math.min(view.shown.length - 1, last + Math.ceil(SLOT / height()));
+  const here = view.rowOf[view.cursor];
+  const offer = (row) => {
+    const slot = slotOf(row);
+    const holder = best.get(slot);
+    if (rank(row) > (holder === undefined ? 0 : rank(holder))) best.set(slot, row);
+  };
+  for (let row = from; row <= to; row += 1) offer(row);
+  if (here >= 0) offer(here);
+  return [...best].map(([slot, row]) => ({ row, y: (slot + 0.5) * SLOT }));
+}
+
+function placeRows(words) {
+  const wanted = new Map(words.map(({ row, y }) => [view.shown[row], y]));
   for (const [id, element] of elements) {
     if (wanted.has(id)) continue;
     element.remove();
     elements.delete(id);
   }
-  const tall = readable() ? height() : 22;
-  for (const id of wanted) {
+  const tall = readable() ? height() : SLOT - 4;
+  for (const [id, y] of wanted) {
     let element = elements.get(id);
     if (!element) {
       element = rowElement(run.events[id]);
       elements.set(id, element);
-      const row = view.rowOf[id];
       element.style.height = `${tall}px`;
-      element.style.top = `${readable() ? row * height() : Math.max(0, rowY(row) - tall / 2)}px`;
+      element.style.top = `${y - tall / 2}px`;
       by("rows").append(element);
     }
     element.setAttribute("aria-selected", String(id === view.cursor));

@@ -5,7 +5,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -61,7 +61,8 @@ impl Browser {
         let Some(program) = program() else {
             let advice = "no Chromium in PATH or CHROME: install it with `apt-get install chromium`";
             assert!(variable("REQUIRE_CHROMIUM").as_deref() != Some("1"), "{advice}");
-            eprintln!("THE PAGE WAS NOT CHECKED: {advice}");
+            // Not by `eprintln!`, which a test that passes keeps to itself.
+            let _ = writeln!(std::io::stderr(), "THE PAGE WAS NOT CHECKED: {advice}");
             return None;
         };
         let dir = tempfile::tempdir().expect("a directory for the profile");
@@ -190,6 +191,13 @@ impl Page {
             self.wire.call("Input.dispatchMouseEvent", event);
         }
         self.settle();
+    }
+
+    /// What was last copied.
+    pub(crate) fn clipboard(&mut self) -> String {
+        self.wire.call("Browser.grantPermissions", json!({ "permissions": ["clipboardReadWrite"] }));
+        self.wire.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
+        self.evaluate("navigator.clipboard.readText()").as_str().expect("text").to_owned()
     }
 
     /// Turns the wheel over an element; `control` holds the Ctrl key meanwhile.

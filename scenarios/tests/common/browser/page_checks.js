@@ -139,7 +139,8 @@ function nameFaults() {
     const labelled = element.getAttribute("aria-labelledby");
     const name = element.getAttribute("aria-label") ?? (labelled && document.getElementById(labelled)?.textContent)
       ?? ([...(element.labels ?? [])].map((label) => label.textContent).join(" ") || element.textContent);
-    if (name.trim() === "") faults.push(`${place(element)} has no name`);
+    // A sign alone is no name: "−" is read as "minus", or not at all.
+    if (!/[\p{L}\p{N}]/u.test(name)) faults.push(`${place(element)} has no name`);
   }
   return faults;
 }
