@@ -6,19 +6,24 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{Format, OutputArgs, SetupArgs, scenario_help};
+use super::args::{Format, OutputArgs, SetupArgs, scenario_parser};
 use super::{Exit, complain, reproduce};
 use crate::run::{Checked, Source, run};
 use crate::seeds::{self, Case};
 use crate::world::{Scenario, Setup};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo sim replay 17 --scenario single --subject as-merged\n  \
+    cargo sim replay seeds/start-loads-no-keys.toml\n  \
+    cargo sim replay 17 --save seeds/what-it-is.toml --shows 'what it shows'\n  \
+    RUST_LOG=applier=debug cargo sim replay 17")]
 pub(super) struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Scenario of the seed
-    #[arg(long, value_name = "NAME", help = scenario_help("Scenario of the seed", "single"))]
+    /// Scenario of the seed [default: single]
+    #[arg(long, value_name = "NAME", value_parser = scenario_parser())]
     scenario: Option<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,

@@ -7,10 +7,17 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::{Format, OutputArgs};
+use super::style::{BAD, GOOD};
 use super::{Exit, complain};
 use crate::seeds::{Case, Recheck, SeedFileError};
 
+/// The state of a file that shows what it was kept for.
+const AS_EXPECTED: &str = "as expected";
+
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo sim seeds\n  \
+    cargo sim seeds --dir elsewhere --format json")]
 pub(super) struct SeedsArgs {
     /// Directory of the corpus
     #[arg(long, default_value = "seeds", value_name = "DIR")]
@@ -48,7 +55,7 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
     let mut rows = Vec::new();
     for case in &cases {
         let state = match case.recheck() {
-            Ok(Recheck::AsExpected) => "as expected".to_owned(),
+            Ok(Recheck::AsExpected) => AS_EXPECTED.to_owned(),
             Ok(Recheck::Differs { found }) => {
                 exit = if exit == Exit::HarnessFailed { exit } else { Exit::Violation };
                 format!("differs: found {found:?}")
@@ -79,7 +86,8 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
 
 fn text(rows: &[SeedReport<'_>], out: &mut impl Write) -> io::Result<()> {
     for row in rows {
-        writeln!(out, "{} ({}, {}): {}", row.name, row.scenario, row.subject, row.state)?;
+        let style = if row.state == AS_EXPECTED { GOOD } else { BAD };
+        writeln!(out, "{} ({}, {}): {style}{}{style:#}", row.name, row.scenario, row.subject, row.state)?;
         writeln!(out, "    {}", row.shows)?;
         for fingerprint in row.expect {
             writeln!(out, "    expects {fingerprint}")?;
