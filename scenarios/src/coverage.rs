@@ -95,7 +95,8 @@ names! {
         Started = "started",
         /// Another crash or an injected error came before the next start had got to its end.
         CutOff = "cut-off",
-        /// The next start was refused, and no injected error explains it.
+        /// The next start was refused, and no injected error of the disk explains it. In a cluster that is right for a
+        /// member whose sidecar was taken away, or that was given another KEK.
         Refused = "refused",
         /// The run was over, or the machine was replaced, before there was a next life.
         NoNextLife = "no-next-life",

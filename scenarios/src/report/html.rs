@@ -104,12 +104,11 @@ fn findings(rows: &[(&Sweep, &ScenarioResult)]) -> Markup {
 fn finding(sweep: &Sweep, row: &ScenarioResult, found: &FindingResult) -> Markup {
     html! {
         article.finding {
-            div.line {
-                span.tag.bad { (found.invariant) }
-                h3.mono { (found.fingerprint) }
-                span.soft {
-                    (row.name) ", " (sweep.title()) ": "
-                    (grouped(found.seeds_hit)) " of " (grouped(row.seeds)) " seeds, first " (found.first_seed)
+            div {
+                h3.mono { span.tag.bad { (row.name) } " " (found.fingerprint) }
+                p.soft {
+                    (grouped(found.seeds_hit)) " of " (grouped(row.seeds)) " seeds, first " (found.first_seed) "; "
+                    (sweep.title())
                 }
             }
             div.command {
@@ -312,7 +311,8 @@ fn changes(trend: &Trend) -> Markup {
         section.card aria-labelledby="trend" {
             div.top { h2 id="trend" { "Since the earlier report" } }
             div.body {
-                div.scroll {
+                @if trend.scenarios.is_empty() { p { "They have no scenario in common." } }
+                @else { div.scroll {
                     table {
                         thead {
                             tr {
@@ -324,10 +324,10 @@ fn changes(trend: &Trend) -> Markup {
                         }
                         tbody { @for row in &trend.scenarios { (change(row)) } }
                     }
-                }
+                } }
                 @for row in &trend.scenarios { (changed(row)) }
-                @for name in &trend.new { p { span.tag.note { "new" } " " (name) " was not in it" } }
-                @for name in &trend.gone { p { span.tag.note { "gone" } " " (name) " was in it, and is not here" } }
+                @for name in &trend.new { p.change { span.tag.note { "new" } " " (name) " was not in it" } }
+                @for name in &trend.gone { p.change { span.tag.note { "gone" } " " (name) " was in it, and is not here" } }
             }
         }
     }

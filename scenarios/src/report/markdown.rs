@@ -61,7 +61,7 @@ fn findings(sweeps: &[Sweep]) -> String {
         let title = sweep.title();
         let _ = writeln!(
             text,
-            "{}, {title}: {seeds_hit} of {} seeds, first {first_seed}\n\n```console\n$ {reproduce}\n```\n",
+            "{}, {title}: {seeds_hit} of {} seeds, first {first_seed}\n\n```sh\n{reproduce}\n```\n",
             row.name, row.seeds
         );
         if nth < FINDINGS_IN_FULL {

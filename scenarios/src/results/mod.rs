@@ -349,9 +349,8 @@ impl Results {
             return Err(wrong(format!("{} has counts that contradict each other", row.name)));
         }
         // A shard of a range that is shorter than the number of shards may be empty, and is no mistake.
-        let asked = sweeps.iter().flat_map(|sweep| &sweep.scenarios).map(ScenarioResult::seeds_asked_for);
-        let is_empty = sweeps.iter().all(|sweep| sweep.seeds() == 0);
-        if sweeps.is_empty() || (is_empty && asked.sum::<u64>() > 0) {
+        let is_empty = |row: &ScenarioResult| row.seeds == 0 && row.seeds_asked_for() > 0;
+        if sweeps.iter().flat_map(|sweep| &sweep.scenarios).all(is_empty) {
             return Err(ReadError::NoData { path: path.to_owned() });
         }
         Ok(Results { path: path.to_owned(), sweeps })

@@ -57,6 +57,10 @@ enum ReportFormat {
 enum ReportError {
     #[error("a report needs results: give the files that `cargo sim sweep --out DIR` has written")]
     NoFiles,
+    #[error(
+        "no seed was run in any of these files, so that there is nothing to report; run more seeds, or fewer shards"
+    )]
+    NoSeeds,
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -67,6 +71,7 @@ impl ReportError {
     fn exit(&self) -> Exit {
         match self {
             ReportError::NoFiles
+            | ReportError::NoSeeds
             | ReportError::Read(ReadError::NoData { .. })
             | ReportError::Merge(MergeError::Overlap { .. }) => Exit::Usage,
             ReportError::Read(_) | ReportError::Merge(MergeError::OtherProbes { .. }) => Exit::HarnessFailed,
@@ -113,6 +118,9 @@ fn read(args: &ReportArgs) -> Result<(Vec<Sweep>, Option<Trend>), ReportError> {
     let read = |path: &Path| -> Result<Results, ReadError> { Results::read(path) };
     let results = args.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let sweeps = results::merge(&results)?;
+    if sweeps.iter().all(|sweep| sweep.seeds() == 0) {
+        return Err(ReportError::NoSeeds);
+    }
     let Some(against) = &args.against else { return Ok((sweeps, None)) };
     let earlier = results::merge(&[read(against)?])?;
     let trend = results::trend(&earlier, &sweeps);
