@@ -8,20 +8,27 @@
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
 //! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
 //!   [`output`] what it writes, [`page`] what of it a browser opens.
+//! - [`timeline`] shows one run.
+//! - [`coverage`] is where nodes died and what came of it, [`knobs`] what is done to them on purpose; [`results`] is what a
+//!   sweep came to, written, read and merged, and [`report`] shows it.
 
 #[cfg(not(madsim))]
 compile_error!("run cargo inside the workspace with RUSTFLAGS unset, so that `--cfg madsim` is in force");
 
 pub mod chronicle;
 pub mod cli;
+pub mod coverage;
 pub mod form;
 pub mod history;
 pub mod invariants;
+pub mod knobs;
 pub mod model;
 pub mod output;
 pub mod page;
 pub mod probes;
 pub mod prove;
+pub mod report;
+pub mod results;
 pub mod run;
 pub mod seam;
 pub mod seeds;

@@ -1,5 +1,6 @@
 //! Files that the command line writes: whole, or not at all.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,43 @@ pub fn place(dir: &Path, file: &Path) -> Result<PathBuf, OutputError> {
     Ok(path)
 }
 
+/// Makes a directory to write in, where it is not there yet, and sees that it takes files.
+///
+/// # Errors
+/// [`OutputError::Write`].
+pub fn prepare(dir: &Path) -> Result<(), OutputError> {
+    let failed = |source| OutputError::Write { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(failed)?;
+    // Dropped, it is gone.
+    beside(&dir.join("probe"), &[]).map_err(failed)?;
+    Ok(())
+}
+
+/// Writes several files into a directory, which is made where it is not there yet: all of them or, as far as their content
+/// goes, none. Nothing gets its name before everything has been written.
+///
+/// # Errors
+/// [`OutputError::Write`].
+pub fn write_all(dir: &Path, files: &[(String, Vec<u8>)]) -> Result<(), OutputError> {
+    prepare(dir)?;
+    let mut written = Vec::new();
+    for (name, bytes) in files {
+        let path = dir.join(name);
+        let failed = |source| OutputError::Write { path: path.clone(), source };
+        // A rename onto a directory is the one that could still fail.
+        if path.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let file = beside(&path, bytes).map_err(failed)?;
+        written.push((file, path));
+    }
+    for (file, path) in written {
+        file.persist(&path)
+            .map_err(|error| OutputError::Write { path: path.clone(), source: error.error })?;
+    }
+    Ok(())
+}
+
 /// A temporary file in the same directory, since a rename does not cross file systems. Dropped, it is gone.
 fn beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -77,8 +115,6 @@ fn beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -102,5 +138,24 @@ mod tests {
         assert!(matches!(write(&dir.path().join("no/such/dir"), b"x"), Err(OutputError::Write { .. })));
         assert!(occupied.is_dir());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn several_files_are_written_all_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("a/b");
+        let files = ["one", "two"].map(|name| (name.to_owned(), name.as_bytes().to_vec()));
+        write_all(&new, &files).unwrap();
+        assert_eq!(fs::read(new.join("two")).unwrap(), b"two");
+        let occupied = dir.path().join("c");
+        fs::create_dir_all(occupied.join("two")).unwrap();
+        assert!(
+            matches!(write_all(&occupied, &files), Err(OutputError::Write { path, .. }) if path.ends_with("two"))
+        );
+        assert_eq!(fs::read_dir(&occupied).unwrap().count(), 1, "nothing was written beside it");
+        assert!(
+            matches!(write_all(&new.join("one"), &files), Err(OutputError::Write { .. })),
+            "no directory"
+        );
     }
 }

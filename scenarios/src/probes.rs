@@ -27,7 +27,21 @@ pub enum Step {
 }
 
 impl Step {
-    const COUNT: usize = 9;
+    /// How many there are.
+    pub const COUNT: usize = 9;
+
+    /// All of them, in order.
+    pub const ALL: [Step; Step::COUNT] = [
+        Step::SidecarUnlink,
+        Step::SidecarCreate,
+        Step::SidecarWrite,
+        Step::SidecarSync,
+        Step::SidecarRename,
+        Step::SidecarDirSync,
+        Step::DatabaseBefore,
+        Step::DatabaseInside,
+        Step::DatabaseAfter,
+    ];
 
     /// Words for it.
     pub const fn name(self) -> &'static str {

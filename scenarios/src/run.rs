@@ -1,5 +1,7 @@
 //! Running one seed, or one tape, on a thread of its own, and many of them side by side.
 
+mod range;
+
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +10,8 @@ use std::thread;
 
 use sim::{Choices, Event, Mismatch, Probes, Tape, Trace};
 
+pub use self::range::Range;
+use crate::coverage::{Coverage, Crashes};
 use crate::invariants::{self, Violation};
 use crate::probes;
 use crate::timeline::{arises, tap};
@@ -46,6 +50,8 @@ pub struct Checked {
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Where each of them was, and what came of it.
+    pub coverage: Crashes,
     /// Simulated time from the last fault to the end of the log on every member, in milliseconds, where that is looked at.
     pub convergence_ms: Option<u64>,
     /// Simulated time of the whole run in milliseconds.
@@ -121,6 +127,7 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
                 crashes: 0,
+                coverage: Crashes::default(),
                 convergence_ms: None,
                 simulated_ms: 0,
                 trace_hash: trace.hash(),
@@ -139,10 +146,16 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
         Keep::Nothing => Vec::new(),
         Keep::Events | Keep::Disks => violations.iter().map(|violation| arises(&record, violation)).collect(),
     };
+    let mut coverage = record.coverage;
+    if !violations.is_empty() {
+        let shows = |events: usize| !invariants::check(&record.history[..events]).is_empty();
+        coverage.convict(|events| record.chronicle.is_none() && shows(events));
+    }
     Ok(Checked {
         violations,
         violated_at,
         diverged,
+        coverage,
         convergence_ms: record.chronicle.and_then(|chronicle| chronicle.end.converged_ms),
         simulated_ms: record.simulated_ms,
         probes: record.probes,
@@ -188,6 +201,8 @@ pub struct Tally {
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Where they were, and what came of them.
+    pub coverage: Coverage,
     /// The longest time from the last fault to the end of the log on every member, in simulated milliseconds.
     pub convergence_ms_max: u64,
     /// Simulated time of all runs together in milliseconds.
@@ -210,6 +225,7 @@ impl Default for Tally {
             seeds: 0,
             entries: 0,
             crashes: 0,
+            coverage: Coverage::default(),
             convergence_ms_max: 0,
             simulated_ms: 0,
             trace_digest: 0,
@@ -226,6 +242,7 @@ impl Tally {
         self.seeds += 1;
         self.entries += checked.entries;
         self.crashes += checked.crashes;
+        checked.coverage.iter().for_each(|crash| self.coverage.add(crash));
         self.convergence_ms_max = self.convergence_ms_max.max(checked.convergence_ms.unwrap_or(0));
         self.simulated_ms += checked.simulated_ms;
         self.trace_digest = self.trace_digest.wrapping_add(mix(seed, checked.trace_hash));
@@ -256,6 +273,7 @@ impl Tally {
         self.seeds += other.seeds;
         self.entries += other.entries;
         self.crashes += other.crashes;
+        self.coverage.merge(&other.coverage);
         self.convergence_ms_max = self.convergence_ms_max.max(other.convergence_ms_max);
         self.simulated_ms += other.simulated_ms;
         self.trace_digest = self.trace_digest.wrapping_add(other.trace_digest);
@@ -274,34 +292,6 @@ fn mix(seed: u64, hash: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// Which seeds to run: `first..end`, of them every `shard.1`-th beginning with the `shard.0`-th.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First seed.
-    pub first: u64,
-    /// One past the last.
-    pub end: u64,
-    /// Shard `K/N`, 1-based: this one of so many.
-    pub shard: (u64, u64),
-}
-
-impl Range {
-    /// How many seeds that is.
-    pub fn len(self) -> u64 {
-        let (k, n) = self.shard;
-        (self.end - self.first + n - k) / n
-    }
-
-    /// Whether it is none.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    fn nth(self, at: u64) -> u64 {
-        self.first + (self.shard.0 - 1) + at * self.shard.1
-    }
 }
 
 /// Seeds that a worker takes at once: few enough to share the end of a range evenly.

@@ -83,8 +83,10 @@ fn a_sweep_of_the_cluster_has_the_documented_shape_and_says_how_time_went() {
     let report = json(&["sweep", "--scenario", "cluster", "--count", "4", "--format", "json"], 0);
     let of_a_report = [
         "command",
+        "version",
         "subject",
         "profile",
+        "lie",
         "partial",
         "jobs",
         "seconds",
@@ -96,18 +98,27 @@ fn a_sweep_of_the_cluster_has_the_documented_shape_and_says_how_time_went() {
     let row = &report["scenarios"][0];
     let of_a_scenario = [
         "name",
+        "first",
+        "end",
+        "shard",
         "seeds",
         "entries",
         "crashes",
+        "violations",
         "seconds",
+        "core_seconds",
         "seeds_per_second_per_core",
         "time",
         "trace_digest",
         "probes",
+        "coverage",
         "findings",
     ];
     assert_eq!(keys(row), BTreeSet::from(of_a_scenario));
-    assert_eq!(keys(&row["time"]), BTreeSet::from(["simulated_to_wall", "convergence_ms_max"]));
+    assert_eq!(
+        keys(&row["time"]),
+        BTreeSet::from(["simulated_to_wall", "convergence_ms_max", "simulated_ms"])
+    );
     assert!(row["time"]["simulated_to_wall"].as_f64().is_some_and(|ratio| ratio > 1.0), "{row:#}");
     assert!(row["time"]["convergence_ms_max"].as_u64().is_some_and(|most| most > 0), "{row:#}");
     assert!(keys(&row["probes"]).iter().all(|name| name.starts_with("cluster/")), "{row:#}");

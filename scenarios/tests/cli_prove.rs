@@ -21,8 +21,8 @@ fn certificate() -> &'static Value {
     static CERTIFICATE: OnceLock<Value> = OnceLock::new();
     CERTIFICATE.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("case.json");
-        check(&quick(&["--out", path.to_str().expect("UTF-8")]), 0, &["complete"]);
+        check(&quick(&["--out", dir.path().to_str().expect("UTF-8")]), 0, &["complete"]);
+        let path = dir.path().join("certificate.json");
         serde_json::from_str(&fs::read_to_string(path).expect("it was written")).expect("JSON")
     })
 }
@@ -90,9 +90,10 @@ fn a_certificate_says_itself_what_is_to_be_verified() {
 #[test]
 fn a_certificate_of_all_logs_is_verified_too() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("all.json");
+    let out = dir.path().join("made/for/it");
+    let path = out.join("certificate.json");
     let path = path.to_str().expect("UTF-8");
-    check(&["prove", "--all-logs", "1", "--out", path], 0, &["every log of up to 1"]);
+    check(&["prove", "--all-logs", "1", "--out", out.to_str().expect("UTF-8")], 0, &["every log of up to 1"]);
     check(&["prove", "--verify", path, "--jobs", "1"], 0, &["every log of up to 1", "verified"]);
     check(&["prove", "--verify", path, "--all-logs", "2"], 2, &["--all-logs 1", "--all-logs 2"]);
     check(&["prove", "--verify", path, "--log", "mixed"], 2, &["--all-logs 1", "--log mixed"]);
@@ -153,12 +154,20 @@ fn what_is_no_certificate_is_said_to_be_none() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_written_loses_no_report() {
-    let path = "/no/such/directory/case.json";
-    let output = check(&quick(&["--format", "json", "--out", path]), 3, &[path, "cannot be written"]);
+fn a_certificate_that_cannot_be_written_is_said_before_the_work_and_loses_no_report_after_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let occupied = dir.path().join("certificate.json");
+    let path = occupied.to_str().expect("UTF-8");
+    fs::create_dir(&occupied).expect("a temporary directory");
+    let out = dir.path().to_str().expect("UTF-8");
+    let output = check(&quick(&["--format", "json", "--out", out]), 3, &[path, "cannot be written"]);
     let report: Value = serde_json::from_str(&text(&output.stdout)).expect("the report is whole");
     assert_eq!(report["proofs"][0]["digest"], certificate()["proofs"][0]["digest"]);
-    assert!(!Path::new(path).exists());
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 1, "nothing was written");
+    fs::remove_dir(&occupied).expect("it is empty");
+    fs::write(&occupied, "a file").expect("a temporary file");
+    let output = check(&quick(&["--format", "json", "--out", path]), 3, &[path, "cannot be written"]);
+    assert!(output.stdout.is_empty(), "nothing was run");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use sim::{Lies, Profile};
 
@@ -9,16 +10,17 @@ use super::patience::Patience;
 use crate::subject::Subject;
 use crate::world::{Scenario, Setup};
 
-/// Lists the profiles there are, so that the help cannot fall behind.
-pub(super) fn profile_help() -> String {
-    let names = Profile::ALL.map(Profile::name).join(", ");
-    format!("How adversarial the disk is: {names} [default: {}]", Profile::default())
+/// Parses a name that stands in a list, which help and completions show.
+fn one_of<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
-/// The same for scenarios.
-pub(super) fn scenario_help(what: &str, default: &str) -> String {
-    let names = Scenario::ALL.map(Scenario::name).join(", ");
-    format!("{what}: {names} [default: {default}]")
+/// Parses the name of a scenario.
+pub(super) fn scenario_parser() -> impl TypedValueParser<Value = Scenario> {
+    one_of(Scenario::ALL.map(Scenario::name))
 }
 
 /// Who is put to the test, on what disk.
@@ -27,11 +29,11 @@ pub(super) struct SetupArgs {
     /// Who is put to the test: hardened, as-merged, or a name that `teeth` prints [default: hardened]
     #[arg(long, value_name = "NAME")]
     pub(super) subject: Option<Subject>,
-    /// How adversarial the disk is
-    #[arg(long, value_name = "NAME", help = profile_help())]
+    /// How adversarial the disk is [default: posix]
+    #[arg(long, value_name = "NAME", value_parser = one_of::<Profile>(Profile::ALL.map(Profile::name)))]
     pub(super) profile: Option<Profile>,
-    /// Make the disk lie: skip-file-sync, skip-dir-sync, rename-not-atomic
-    #[arg(long, value_name = "NAME")]
+    /// Make the disk lie
+    #[arg(long, value_name = "NAME", value_parser = one_of::<Lies>(Lies::NAMED.map(|(name, _)| name)))]
     pub(super) lie: Option<Lies>,
 }
 

@@ -1,13 +1,15 @@
-//! `cargo sim`: sweep, prove, teeth, replay, seeds.
+//! `cargo sim`: sweep, report, prove, teeth, replay, seeds; completions, man.
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
 mod args;
+mod manual;
 mod patience;
 mod prove;
 mod replay;
 mod report;
 mod seeds;
+mod style;
 mod sweep;
 mod teeth;
 
@@ -15,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use sim::{Lies, Profile};
 use tracing_subscriber::EnvFilter;
 
@@ -44,12 +46,15 @@ impl From<Exit> for ExitCode {
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo sim",
+    name = "cargo-sim",
     bin_name = "cargo sim",
     about = "Searches an encryption applier for what a crash or a rejection can break",
     after_help = "Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.\n\n\
                   Examples:\n  cargo sim sweep --count 20000\n  cargo sim sweep --subject as-merged --format json\n  \
-                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds\n  cargo sim teeth\n  RUST_LOG=applier=debug cargo sim replay 17"
+                  cargo sim report results/*.json --out report\n  \
+                  cargo sim replay 17 --scenario single --subject as-merged\n  cargo sim seeds\n  cargo sim teeth\n  \
+                  RUST_LOG=applier=debug cargo sim replay 17\n\n\
+                  `cargo sim COMMAND --help` has examples of each. Colours are for terminals; NO_COLOR=1 turns them off."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -64,10 +69,16 @@ enum Command {
     Prove(prove::ProveArgs),
     /// Run one seed or one seed file, and print its timeline
     Replay(replay::ReplayArgs),
+    /// Put the results of sweeps together, and show them
+    Report(report::ReportArgs),
     /// List the corpus and check that every file still shows what it was kept for
     Seeds(seeds::SeedsArgs),
     /// Run everything that is known to be wrong, and say which invariant has noticed it
     Teeth(teeth::TeethArgs),
+    /// Print completions for a shell
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(manual::ManArgs),
 }
 
 /// A panic of a run is a finding, and is reported as one. What the hook would print comes in between.
@@ -99,8 +110,11 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::main(args, &mut out),
         Command::Prove(args) => prove::main(args, &mut out),
         Command::Replay(args) => replay::main(args, &mut out),
+        Command::Report(args) => report::main(args, &mut out),
         Command::Seeds(args) => seeds::main(args, &mut out),
         Command::Teeth(args) => teeth::main(args, &mut out),
+        Command::Completions(args) => manual::completions(args, Cli::command(), &mut out),
+        Command::Man(args) => manual::man(args, Cli::command(), &mut out),
     };
     match done.and_then(|exit| out.flush().map(|()| exit)) {
         Ok(exit) => exit.into(),

@@ -14,18 +14,28 @@ use serde_json::Value;
 use sim::{Lies, Profile};
 
 use super::args::{EffortArgs, Format, OutputArgs, SetupArgs};
-use super::report::rate;
-use super::sweep::shortened;
+use super::style::{BAD, COMMAND, GOOD, HEAD, WARN};
 use super::{Exit, complain, now, options};
 use crate::form::Form;
 use crate::output;
 use crate::prove::{self, Errors, Finding, Proof, States, Terms, script};
+use crate::results::{per_second, shortened};
 use crate::subject::Subject;
+
+/// Characters of evidence that are printed.
+const EVIDENCE_CHARS_MAX: usize = 240;
 
 /// The longest logs of which all can be closed.
 const LOG_LENGTH_MAX: u8 = 4;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo sim prove --log first-bootstrap --log rotations\n  \
+    cargo sim prove --all-logs 2 --profile ext4-ordered\n  \
+    cargo sim prove --subject as-merged --log rotations --errors none\n  \
+    cargo sim prove --out proof                       # writes proof/certificate.json\n  \
+    cargo sim prove --verify proof/certificate.json\n\n\
+    Ctrl-C ends it with what was closed so far, which is NOT complete and proves nothing.")]
 pub(super) struct ProveArgs {
     /// Close this log only: first-bootstrap, rotations, registrations, duplicates, refusals, mixed (repeatable)
     /// [default: all]
@@ -47,8 +57,8 @@ pub(super) struct ProveArgs {
     effort: EffortArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Write the certificate to this file as well
-    #[arg(long, value_name = "FILE")]
+    /// Write the certificate there as well: certificate.json
+    #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Run again what this certificate says, and compare; it knows its logs and all options that matter
     #[arg(long, value_name = "FILE")]
@@ -147,6 +157,13 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
             return Ok(exit);
         }
     };
+    // Whether that can be written is better known now than in an hour.
+    if let Some(dir) = &args.out
+        && let Err(error) = output::prepare(dir)
+    {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
+    }
     let report = run(args, &plan);
     match args.output.format {
         Format::Json => {
@@ -156,10 +173,10 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
         Format::Text => text(&report, out)?,
     }
     let mut exit = if report.violations > 0 { Exit::Violation } else { Exit::Clean };
-    if let Some(path) = &args.out {
+    if let Some(dir) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise");
         bytes.push(b'\n');
-        if let Err(error) = output::write(path, &bytes) {
+        if let Err(error) = output::write(&dir.join("certificate.json"), &bytes) {
             complain(&error.to_string());
             exit = Exit::HarnessFailed;
         }
@@ -347,10 +364,9 @@ fn run(args: &ProveArgs, plan: &Plan) -> ProveReport {
         complete: proofs.iter().all(|proof| proof.complete),
         jobs,
         seconds,
-        states_per_second_per_core: rate(
+        states_per_second_per_core: per_second(
             proofs.iter().map(|proof| proof.states.checked + proof.states.errors).sum(),
             cpu,
-            1,
         ),
         floor_states_per_second_per_core: floor,
         violations: proofs.iter().map(|proof| proof.findings.len() as u64).sum(),
@@ -364,7 +380,7 @@ fn floor() -> f64 {
     let one = prove::floor();
     let began = now();
     (0..ROUNDS).for_each(|_| one.round());
-    rate(ROUNDS.into(), began.elapsed().as_secs_f64(), 1)
+    per_second(ROUNDS.into(), began.elapsed().as_secs_f64())
 }
 
 impl ProofReport {
@@ -434,7 +450,8 @@ fn differ(place: &str, expected: &Value, found: &Value, into: &mut Vec<String>) 
         }
         _ if expected == found => {}
         _ => {
-            let [expected, found] = [expected, found].map(|value| shortened(&value.to_string()));
+            let [expected, found] =
+                [expected, found].map(|value| shortened(&value.to_string(), EVIDENCE_CHARS_MAX));
             into.push(format!("{place}: the certificate says {expected}, this run {found}"));
         }
     }
@@ -448,9 +465,9 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
     let columns = [
         "logs", "complete", "raw", "distinct", "checked", "expanded", "twins", "errors", "depth", "findings",
     ];
-    write!(out, "{:22}", "log")?;
+    write!(out, "{HEAD}{:22}", "log")?;
     columns.iter().try_for_each(|column| write!(out, "{column:>11}"))?;
-    writeln!(out, "  digest")?;
+    writeln!(out, "  digest{HEAD:#}")?;
     for proof in &report.proofs {
         let States { raw, distinct, checked, expanded, twins, errors, .. } = &proof.states;
         write!(out, "{:22}{:>11}{:>11}", proof.scenario, proof.logs, proof.complete)?;
@@ -460,13 +477,13 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
     for proof in &report.proofs {
         for finding in &proof.findings {
             writeln!(out)?;
-            writeln!(out, "VIOLATION  {}", finding.fingerprint)?;
+            writeln!(out, "{BAD}VIOLATION  {}{BAD:#}", finding.fingerprint)?;
             writeln!(out, "  {} states show it; the shortest way there, with the log", finding.states_hit)?;
             writeln!(out, "    {}", if finding.log.is_empty() { "of no entry" } else { &finding.log })?;
             writeln!(out, "  is")?;
             finding.path.iter().try_for_each(|step| writeln!(out, "    {step}"))?;
-            writeln!(out, "  {}", shortened(&finding.evidence))?;
-            writeln!(out, "  {}", finding.reproduce)?;
+            writeln!(out, "  {}", shortened(&finding.evidence, EVIDENCE_CHARS_MAX))?;
+            writeln!(out, "  {COMMAND}{}{COMMAND:#}", finding.reproduce)?;
         }
     }
     writeln!(out)?;
@@ -476,10 +493,10 @@ fn text(report: &ProveReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "garbled: {} images, {} starts cleanly refused", skipped.garbled, skipped.refused)?;
     }
     skipped.skipped.iter().try_for_each(|(reason, count)| writeln!(out, "left out: {count} {reason}"))?;
-    let state = if report.complete { "complete" } else { "NOT complete" };
+    let (style, state) = if report.complete { (GOOD, "complete") } else { (WARN, "NOT complete") };
     writeln!(
         out,
-        "{} states checked, {state}, {} violations; {:.0} states a second and core, where the database alone allows {:.0}; {:.1} s",
+        "{} states checked, {style}{state}{style:#}, {} violations; {:.0} states a second and core, where the database alone allows {:.0}; {:.1} s",
         skipped.checked,
         report.violations,
         report.states_per_second_per_core,

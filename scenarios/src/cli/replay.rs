@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{Format, OutputArgs, SetupArgs, scenario_help};
+use super::args::{Format, OutputArgs, SetupArgs, scenario_parser};
 use super::{Exit, complain, reproduce};
 use crate::output;
 use crate::page;
@@ -22,8 +22,9 @@ const WIDTH: usize = 160;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo sim replay 17 --subject as-merged
-  cargo sim replay seeds/bootstrap-redelivered-after-rotation.toml --html timeline.html
+  cargo sim replay 17 --scenario single --subject as-merged
+  cargo sim replay seeds/start-loads-no-keys.toml --html timeline.html
+  cargo sim replay 17 --save seeds/what-it-is.toml --shows 'what it shows'
   RUST_LOG=applier=trace cargo sim replay 17 --verbose
 
 A seed file is answered with one of: same finding, other finding, gone, cannot be replayed.")]
@@ -31,8 +32,8 @@ pub(super) struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Scenario of the seed
-    #[arg(long, value_name = "NAME", help = scenario_help("Scenario of the seed", "single"))]
+    /// Scenario of the seed [default: single]
+    #[arg(long, value_name = "NAME", value_parser = scenario_parser())]
     scenario: Option<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,

@@ -5,13 +5,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use clap::Args;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::{Format, OutputArgs};
+use super::style::{BAD, GOOD};
 use super::{Exit, complain};
 use crate::output;
 use crate::run::Keep;
@@ -157,7 +158,7 @@ fn row<'a>(dir: &Path, case: &'a Case, last: &LastCheck) -> SeedReport<'a> {
 fn text(rows: &[SeedReport<'_>], out: &mut impl Write) -> io::Result<()> {
     let bold = Style::new().bold();
     for row in rows {
-        let colour = if row.is_good { AnsiColor::Green } else { AnsiColor::Yellow }.on_default();
+        let colour = if row.is_good { GOOD } else { BAD };
         let SeedReport { name, scenario, subject, state, .. } = row;
         writeln!(out, "{bold}{name}{bold:#} ({scenario}, {subject}): {colour}{state}{colour:#}")?;
         writeln!(out, "    {}", row.shows)?;

@@ -1,22 +1,33 @@
 //! `cargo sim sweep`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{EffortArgs, Format, OutputArgs, SeedRange, SetupArgs, Shard, scenario_help};
+use super::args::{EffortArgs, SeedRange, SetupArgs, Shard, scenario_parser};
 use super::patience::Patience;
-use super::report::{ScenarioReport, SweepReport, TimeReport, rate};
-use super::{Exit, complain, now};
+use super::report::text;
+use super::{Exit, complain, now, reproduce};
+use crate::output;
+use crate::report::junit;
+use crate::results::{self, Effort, ScenarioResult, Sweep};
 use crate::run::{self, Range, RunError, Tally};
 use crate::world::{Scenario, Setup};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo sim sweep --count 20000\n  \
+    cargo sim sweep --scenario single --seeds 5000..6000 --profile xfs\n  \
+    cargo sim sweep --subject as-merged --format json > results.json\n  \
+    cargo sim sweep --shard 3/8 --out results      # writes results/sweep-3-of-8.json; `cargo sim report` merges them\n  \
+    cargo sim sweep --time-limit 10m --all-probes\n\n\
+    Ctrl-C ends it with what was found so far, a second Ctrl-C at once.")]
 pub(super) struct SweepArgs {
     /// Run this scenario only (repeatable) [default: all]
-    #[arg(long, value_name = "NAME", help = scenario_help("Run this scenario only (repeatable)", "all"))]
+    #[arg(long, value_name = "NAME", value_parser = scenario_parser())]
     scenario: Vec<Scenario>,
     #[command(flatten)]
     setup: SetupArgs,
@@ -31,11 +42,25 @@ pub(super) struct SweepArgs {
     /// Of N equal shares of the seeds, run the K-th
     #[arg(long, default_value = "1/1", value_name = "K/N")]
     shard: Shard,
-    #[command(flatten)]
-    output: OutputArgs,
-    /// Count a probe that no seed hits as a violation
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = SweepFormat::Text, value_name = "NAME")]
+    format: SweepFormat,
+    /// Write the results there as well: sweep.json, or sweep-K-of-N.json of a shard
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Count a probe that no seed hits, and a fault that was never delivered, as a violation
     #[arg(long)]
     all_probes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SweepFormat {
+    /// For people
+    Text,
+    /// One object on one line, for scripts and for `report`
+    Json,
+    /// JUnit's XML, for CI systems
+    Junit,
 }
 
 impl SweepArgs {
@@ -47,6 +72,14 @@ impl SweepArgs {
     fn scenarios(&self) -> &[Scenario] {
         if self.scenario.is_empty() { self.setup.subject().scenarios() } else { &self.scenario }
     }
+
+    /// Name of the file of results.
+    fn file_name(&self) -> String {
+        match self.shard {
+            Shard { n: 1, .. } => "sweep.json".to_owned(),
+            Shard { k, n } => format!("sweep-{k}-of-{n}.json"),
+        }
+    }
 }
 
 pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
@@ -54,109 +87,65 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         complain(&why);
         return Ok(Exit::Usage);
     }
-    let jobs = args.effort.jobs();
-    let patience = args.effort.patience();
-    let mut scenarios = Vec::new();
-    let mut partial = false;
-    for scenario in args.scenarios() {
-        let setup = args.setup.setup(*scenario);
-        let began_scenario = now();
-        let tally = match sweep(args, &setup, jobs, patience) {
-            Ok(tally) => tally,
-            Err(error) => {
-                complain(&error.to_string());
-                return Ok(Exit::HarnessFailed);
-            }
-        };
-        partial |= tally.seeds < args.range().len();
-        scenarios.push(ScenarioReport::new(&setup, tally, began_scenario.elapsed().as_secs_f64(), jobs));
+    // Whether that can be written is better known now than in an hour.
+    if let Some(dir) = &args.out
+        && let Err(error) = output::prepare(dir)
+    {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
     }
-    let seconds = patience.seconds();
-    let report = SweepReport {
-        command: "sweep",
-        subject: args.setup.subject().name(),
-        profile: args.setup.profile().name(),
-        partial,
-        jobs,
-        seconds,
-        seeds_per_second_per_core: rate(scenarios.iter().map(|report| report.seeds).sum(), seconds, jobs),
-        violations: scenarios.iter().map(|report| report.violations).sum(),
-        scenarios,
-    };
-    match args.output.format {
-        Format::Json => {
-            serde_json::to_writer(&mut *out, &report)?;
-            writeln!(out)?;
+    let report = match run(args) {
+        Ok(report) => report,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::HarnessFailed);
         }
-        Format::Text => table(&report, out)?,
+    };
+    let sweeps = std::slice::from_ref(&report);
+    match args.format {
+        SweepFormat::Json => out.write_all(results::to_json(sweeps, None).as_bytes())?,
+        SweepFormat::Junit => out.write_all(junit::junit(sweeps, args.all_probes).as_bytes())?,
+        SweepFormat::Text => text::sweep(&report, out)?,
     }
-    let holes = args.all_probes && report.scenarios.iter().any(|row| !row.never_hit().is_empty());
-    Ok(if report.violations > 0 || holes { Exit::Violation } else { Exit::Clean })
+    if let Some(dir) = &args.out {
+        let json = results::to_json(sweeps, None);
+        if let Err(error) = output::write(&dir.join(args.file_name()), json.as_bytes()) {
+            complain(&error.to_string());
+            return Ok(Exit::HarnessFailed);
+        }
+    }
+    Ok(exit_of(sweeps, args.all_probes))
 }
 
-fn sweep(args: &SweepArgs, setup: &Setup, jobs: usize, patience: Patience) -> Result<Tally, RunError> {
-    let range = args.range();
+/// What sweeps come to.
+pub(super) fn exit_of(sweeps: &[Sweep], all_probes: bool) -> Exit {
+    let rows = || sweeps.iter().flat_map(|sweep| &sweep.scenarios);
+    let holes = || rows().any(|row| !row.never_hit().is_empty() || !row.dead_knobs().is_empty());
+    let violations = sweeps.iter().any(|sweep| sweep.violations > 0);
+    if violations || (all_probes && holes()) { Exit::Violation } else { Exit::Clean }
+}
+
+fn run(args: &SweepArgs) -> Result<Sweep, RunError> {
+    let (range, jobs, patience) = (args.range(), args.effort.jobs(), args.effort.patience());
+    let mut rows = Vec::new();
+    for scenario in args.scenarios() {
+        let setup = args.setup.setup(*scenario);
+        let began = now();
+        let tally = sweep(setup, range, jobs, patience)?;
+        let effort = Effort { range, jobs, seconds: began.elapsed().as_secs_f64() };
+        rows.push(ScenarioResult::new(&setup, tally, effort, |seed| reproduce(&setup, seed)));
+    }
+    let setup = args.setup.setup(args.scenarios()[0]);
+    Ok(Sweep::new(&setup, jobs, patience.seconds(), rows))
+}
+
+fn sweep(setup: Setup, range: Range, jobs: usize, patience: Patience) -> Result<Tally, RunError> {
     // It draws on standard error, and only where that is a terminal.
     let bar = ProgressBar::new(range.len()).with_prefix(setup.scenario.name());
     let style = "{prefix:8} [{wide_bar}] {human_pos}/{human_len} seeds, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
     let stop = AtomicBool::new(false);
-    let tally = patience.during(&stop, || run::sweep(*setup, range, jobs, &stop, &|seeds| bar.inc(seeds)));
+    let tally = patience.during(&stop, || run::sweep(setup, range, jobs, &stop, &|seeds| bar.inc(seeds)));
     bar.finish_and_clear();
     tally
-}
-
-fn table(report: &SweepReport, out: &mut impl Write) -> io::Result<()> {
-    let SweepReport { subject, profile, .. } = report;
-    writeln!(out, "subject {subject}, profile {profile}, {} jobs", report.jobs)?;
-    writeln!(out)?;
-    let columns =
-        ["scenario", "seeds", "entries", "crashes", "seeds/s/core", "probes hit", "findings", "digest"];
-    write!(out, "{:10}", columns[0])?;
-    columns[1..7].iter().try_for_each(|column| write!(out, "{column:>14}"))?;
-    writeln!(out, "  {}", columns[7])?;
-    for row in &report.scenarios {
-        let probes = row.probes.len();
-        let hit = format!("{}/{probes}", probes - row.never_hit().len());
-        write!(out, "{:10}{:>14}{:>14}{:>14}", row.name, row.seeds, row.entries, row.crashes)?;
-        write!(out, "{:>14.0}{hit:>14}{:>14}", row.seeds_per_second_per_core, row.findings.len())?;
-        writeln!(out, "  {}", row.trace_digest)?;
-    }
-    for row in &report.scenarios {
-        if let Some(time) = row.time {
-            let TimeReport { simulated_to_wall, convergence_ms_max } = time;
-            let settled = convergence_ms_max as f64 / 1000.0;
-            writeln!(out)?;
-            writeln!(out, "{}: {simulated_to_wall:.0} simulated seconds a second and core", row.name)?;
-            writeln!(
-                out,
-                "{}: at the end of the log at most {settled:.1} simulated s after the last fault",
-                row.name
-            )?;
-        }
-        for finding in &row.findings {
-            writeln!(out)?;
-            writeln!(out, "VIOLATION  {}", finding.fingerprint)?;
-            writeln!(out, "  {} of {} seeds, first {}", finding.seeds_hit, row.seeds, finding.first_seed)?;
-            writeln!(out, "  {}", shortened(&finding.evidence))?;
-            writeln!(out, "  {}", finding.reproduce)?;
-        }
-        let never = row.never_hit();
-        if !never.is_empty() {
-            writeln!(out)?;
-            writeln!(out, "{}: never hit: {}", row.name, never.join(", "))?;
-        }
-    }
-    writeln!(out)?;
-    let state = if report.partial { " (stopped early)" } else { "" };
-    writeln!(out, "{} seeds with a violation, {:.1} s{state}", report.violations, report.seconds)
-}
-
-/// Evidence holds whole states; `replay` prints them in full.
-pub(super) fn shortened(evidence: &str) -> String {
-    const CHARS_MAX: usize = 240;
-    if evidence.chars().count() <= CHARS_MAX {
-        return evidence.to_owned();
-    }
-    evidence.chars().take(CHARS_MAX).chain("...".chars()).collect()
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 
+use anstyle::Style;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use super::args::{EffortArgs, Format, OutputArgs};
 use super::patience::Patience;
+use super::style::{BAD, COMMAND, HEAD};
 use super::{Exit, complain, reproduce};
 use crate::prove::script;
 use crate::run::RunError;
@@ -17,6 +19,11 @@ use crate::teeth::barriers::{self, Judgement, Mutant};
 use crate::teeth::{Catch, Trial, WRONG, Wrong, put_all_to_trial};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cargo sim teeth\n  \
+    cargo sim teeth --only registry-forgets-a-row\n  \
+    cargo sim teeth --only 'without apply: sync_dir /data' --format json\n\n\
+    Exit status 1: something was not caught. Ctrl-C ends it with what was caught so far.")]
 pub(super) struct TeethArgs {
     /// Run this one only (repeatable) [default: all]
     #[arg(long, value_name = "NAME")]
@@ -260,11 +267,12 @@ fn bar(tasks: usize) -> ProgressBar {
 }
 
 fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{:58}{:16}{:28}{:>11}", "name", "kind", "caught by", "after seeds")?;
+    writeln!(out, "{HEAD}{:58}{:16}{:28}{:>11}{HEAD:#}", "name", "kind", "caught by", "after seeds")?;
     for row in &report.wrong {
         let by = row.by.unwrap_or(if row.redundant { "(redundant)" } else { "NOTHING" });
+        let style = if row.caught || row.redundant { Style::new() } else { BAD };
         let after = row.after_seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
-        writeln!(out, "{:58}{:16}{by:28}{after:>11}", row.name, row.kind)?;
+        writeln!(out, "{:58}{:16}{style}{by:28}{style:#}{after:>11}", row.name, row.kind)?;
     }
     for row in &report.wrong {
         match &row.more {
@@ -280,7 +288,7 @@ fn table(report: &TeethReport, out: &mut impl Write) -> io::Result<()> {
                 match (&row.fingerprint, log) {
                     (Some(fingerprint), Some(log)) => writeln!(out, "  {fingerprint}, log {log}")?,
                     _ if row.redundant => writeln!(out, "  redundant: every named log is closed without it")?,
-                    _ => writeln!(out, "  UNCAUGHT, and not every named log was closed")?,
+                    _ => writeln!(out, "  {BAD}UNCAUGHT{BAD:#}, and not every named log was closed")?,
                 }
                 path.iter().try_for_each(|step| writeln!(out, "    {step}"))?;
             }
@@ -306,9 +314,9 @@ fn trial(
     writeln!(out)?;
     match row.caught {
         true => writeln!(out, "{name}: caught, and not by {expected}, which should have noticed it")?,
-        false => writeln!(out, "UNCAUGHT  {name}: {expected} should have noticed it")?,
+        false => writeln!(out, "{BAD}UNCAUGHT{BAD:#}  {name}: {expected} should have noticed it")?,
     }
     writeln!(out, "  {}", row.says)?;
     writeln!(out, "  tried: seeds 0..{seeds_tried} of {scenarios}")?;
-    writeln!(out, "  cargo sim teeth --only {name} --count {}", seeds_tried * 4)
+    writeln!(out, "  {COMMAND}cargo sim teeth --only {name} --count {}{COMMAND:#}", seeds_tried * 4)
 }

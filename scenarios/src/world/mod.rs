@@ -12,6 +12,7 @@ use std::str::FromStr;
 use sim::{Choices, Event, Lies, Probes, Profile, Trace};
 
 use crate::chronicle::Chronicle;
+use crate::coverage::Crashes;
 use crate::history::History;
 use crate::probes;
 use crate::subject::Subject;
@@ -107,6 +108,8 @@ pub struct Record {
     pub entries: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Where each of them was, and what came of it.
+    pub coverage: Crashes,
     /// Simulated time that passed, in milliseconds; 0 in a world without time.
     pub simulated_ms: u64,
     /// The rolling hash of everything that happened.

@@ -12,6 +12,7 @@ use sim::{Choices, Disk, Lies, Needles, OpInfo, Probes, Profile, Ratio, Site, Tr
 pub(crate) use self::dying::is_before_rename;
 use super::look::{self, Lookout};
 use super::{Record, Setup};
+use crate::coverage::{Crashes, Open, Outcome, Phase};
 use crate::form::{self, Form, Kind};
 use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
@@ -96,6 +97,9 @@ pub struct Node<'a> {
     /// Whether an error was injected into this life: what fails after it may be its doing.
     faulted: bool,
     crashes: u64,
+    coverage: Crashes,
+    /// The last crash, until something has come of it.
+    open: Option<Open>,
     lives: u64,
     files: SimFiles,
     past: Arc<Past>,
@@ -152,6 +156,8 @@ impl<'a> Node<'a> {
             fault_op: None,
             faulted: false,
             crashes: 0,
+            coverage: Crashes::default(),
+            open: None,
             lives: 0,
             files: SimFiles::new(mount),
             past: Arc::default(),
@@ -204,6 +210,7 @@ impl<'a> Node<'a> {
             probes: self.probes,
             entries: self.entries,
             crashes: self.crashes,
+            coverage: self.coverage,
             trace_hash: self.trace.hash(),
             events: self.trace.take_events(),
         }
@@ -240,6 +247,7 @@ impl<'a> Node<'a> {
                 let why = refusal_name(&error).to_owned();
                 self.note("refused", [0; 3], || format!("start: {error}"));
                 self.remember(Event::StartRefused { why, faulted });
+                self.came_to(if faulted { Outcome::CutOff } else { Outcome::Refused });
                 if !faulted {
                     self.stuck = true;
                 }
@@ -248,13 +256,14 @@ impl<'a> Node<'a> {
             }
             Err(_) => {}
         }
-        if self.crashed(armed, true) {
+        if self.crashed(armed, Phase::Start) {
             return Survived::No;
         }
         self.disk.disarm();
         self.starts_cut_off = 0;
         if self.disk.sync_failed() {
             // The subject went on after a failed sync. The host does not.
+            self.came_to(Outcome::CutOff);
             self.end(Death::Power);
             return Survived::No;
         }
@@ -282,7 +291,7 @@ impl<'a> Node<'a> {
         let answer =
             tap::member(OWN_NODE).in_scope(|| hand_over(life.as_mut(), index, &form, payload.as_deref()));
         self.cut_off = Some(index);
-        if self.crashed(armed, false) {
+        if self.crashed(armed, Phase::Apply) {
             return Survived::No;
         }
         let faulted = self.fault_fired();
@@ -380,8 +389,13 @@ impl<'a> Node<'a> {
 
     /// A subject with an index of its own says whether the interrupted entry made it.
     fn resolve_in_flight(&mut self) {
-        let Some(index) = self.in_flight else { return };
+        let Some(index) = self.in_flight else { return self.came_to(Outcome::Started) };
         let resume = self.life.as_ref().and_then(|life| life.resume_after());
+        self.came_to(match resume {
+            Some(resume) if resume == index => Outcome::EntrySurvived,
+            Some(_) => Outcome::EntryLost,
+            None => Outcome::Started,
+        });
         if resume == Some(index) {
             self.hit(Place::UnknownOutcomeSurvived);
             let form = self.log[index as usize].clone();
@@ -401,7 +415,7 @@ impl<'a> Node<'a> {
         self.rolled_back = true;
         let life = self.life.as_mut().expect("only a live node is restored");
         let restored = life.restore(snapshot);
-        if self.crashed(armed, false) {
+        if self.crashed(armed, Phase::Restore) {
             self.hit(Place::CrashInRestore);
             return Survived::No;
         }

@@ -14,6 +14,7 @@ use super::shared::{Books, Keyring, Members};
 use super::start::is_member;
 use super::store::{Append, Store};
 use crate::chronicle::{Asked, ClusterEvent, Logged};
+use crate::coverage::Phase;
 use crate::form::{Form, Kind};
 use crate::history::{Delivery, Event, Moment, SideEffects};
 use crate::model::Verdict;
@@ -193,6 +194,7 @@ impl Replica {
         let expected = books.delivered(self.slot, index, logged, self.keyring != Keyring::None);
         if expected.is_some_and(Verdict::advances) {
             books.slots[self.slot].in_flight = Some(index);
+            books.slots[self.slot].phase = Phase::Apply;
         }
         expected
     }
@@ -228,6 +230,7 @@ impl Replica {
     ) {
         let mut books = self.shared.books();
         let faulted = books.take_fault(self.slot);
+        books.slots[self.slot].phase = Phase::Raft;
         if let (Delivered::Halted(_), Some(before)) = (answer, &before) {
             self.record_halt(&mut books, (index, form), before);
         }
@@ -289,6 +292,7 @@ impl Replica {
         let disk = {
             let mut books = self.shared.books();
             books.slots[self.slot].installing.push(index);
+            books.slots[self.slot].phase = Phase::Install;
             books.storming.then(|| books.slots[self.slot].disk.clone())
         };
         if let Some(disk) = disk {
@@ -311,6 +315,7 @@ impl Replica {
         self.applied = index;
         let mut books = self.shared.books();
         books.reached(self.slot, index);
+        books.slots[self.slot].phase = Phase::Raft;
         books.installed(self.slot, index, self.core.member.as_ref());
         look::show_memory(&self.shared.trace.of(id), self.core.member.as_ref());
         if self.core.raw.raft.state == StateRole::Follower && !self.core.raw.raft.promotable() {

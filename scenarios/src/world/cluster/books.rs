@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use sim::NetCounts;
+use sim::{NetCounts, OpInfo};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::shared::{Books, Members, Slot, Status};
 use super::start::is_member;
 use crate::chronicle::{Chronicle, ClusterEvent, Logged};
+use crate::coverage::{Fate, Outcome, Phase, Point};
 use crate::form::{Form, Kind};
 use crate::history::{Event, Moment, Observation, SidecarSeen};
 use crate::model::{Key, State, Verdict};
-use crate::probes::{ClusterPlace, cluster_place};
+use crate::probes::{ClusterPlace, Step, cluster_place};
 use crate::subject::{Life, SIDECAR};
 use crate::world::look::{self, Look};
 
@@ -32,6 +33,36 @@ impl Books {
             self.hit(ClusterPlace::DiskError);
         }
         self.slots[at].fault_op.is_some()
+    }
+
+    /// A member has crashed, at a call of its disk or between two.
+    pub(super) fn crashed(&mut self, at: usize, died_at: Option<&OpInfo>, fate: Fate) {
+        self.crashes += 1;
+        // Where it had crashed before and not got to the end of a start since, nothing else has come of that.
+        self.came_to(at, Outcome::CutOff);
+        let slot = &mut self.slots[at];
+        let phase = if matches!(slot.status, Status::Down(_)) { Phase::Down } else { slot.phase };
+        let point = match died_at {
+            // Raft's log is in the database too, so a call of it is always between two others.
+            Some(op) => Point::at(phase, Some(Step::of(op, 1))),
+            None => Point::between_calls(phase),
+        };
+        slot.open = Some(self.coverage.died(point, fate, 0));
+    }
+
+    /// Something has come of the last crash of a member.
+    pub(super) fn came_to(&mut self, at: usize, outcome: Outcome) {
+        self.coverage.came_to(&mut self.slots[at].open, outcome);
+    }
+
+    /// A member has started, and has applied everything up to `applied`, where its subject keeps an index.
+    pub(super) fn came_to_life(&mut self, at: usize, applied: Option<u64>) {
+        let outcome = match (self.slots[at].in_flight, applied) {
+            (Some(index), Some(applied)) if applied >= index => Outcome::EntrySurvived,
+            (Some(_), Some(_)) => Outcome::EntryLost,
+            _ => Outcome::Started,
+        };
+        self.came_to(at, outcome);
     }
 
     /// A node leads.

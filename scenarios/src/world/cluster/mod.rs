@@ -284,6 +284,7 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
         probes: std::mem::replace(&mut books.probes, none),
         entries: books.entries,
         crashes: books.crashes,
+        coverage: std::mem::take(&mut books.coverage),
         simulated_ms: now_ms(),
         trace_hash: shared.trace.hash(),
         events: shared.trace.take_events(),

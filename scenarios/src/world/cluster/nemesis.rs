@@ -14,6 +14,7 @@ use super::budget::Licence;
 use super::client::Order;
 use super::node;
 use super::shared::{Ended, Keyring, Shared, Slot, Status, now_ms};
+use crate::coverage;
 use crate::probes::ClusterPlace;
 use crate::subject::SIDECAR;
 use crate::workload;
@@ -149,7 +150,6 @@ impl Machines {
         let mut books = self.shared.books();
         let id = books.slots[at].id;
         books.ended.retain(|(slot, _)| *slot != at);
-        books.crashes += u64::from(death != Death::Clean);
         let disk = books.slots[at].disk.clone();
         let power = death == Death::Power || disk.sync_failed();
         let died_at = disk.died_at();
@@ -159,8 +159,10 @@ impl Machines {
             let place = died_at.as_ref().map_or("between two calls".to_owned(), |op| format!("at {op}"));
             format!("{place}: {}", if power { "power loss" } else { "process crash" })
         });
+        let mut fate = coverage::Fate::ProcessCrash;
         if power {
             let report = self.shared.draw(|choices| disk.power_loss(choices));
+            fate = coverage::Fate::of(&report);
             let torn = report.iter().any(|(_, fate)| matches!(fate, Fate::Torn { .. }));
             let dropped = report.iter().any(|(_, fate)| matches!(fate, Fate::Dropped));
             let mut books = self.shared.books();
@@ -176,6 +178,9 @@ impl Machines {
             if death == Death::Process {
                 self.shared.books().hit(ClusterPlace::ProcessCrash);
             }
+        }
+        if death != Death::Clean {
+            self.shared.books().crashed(at, died_at.as_ref(), fate);
         }
         let back = now_ms() + 50 + 150 * self.shared.draw(|choices| choices.draw(DOWN, 8));
         self.shared.books().slots[at].status = Status::Down(back);

@@ -12,6 +12,7 @@ use super::budget::{Budget, Licence};
 use super::client::Order;
 use super::message::Message;
 use crate::chronicle::Chronicle;
+use crate::coverage::{Crashes, Open, Phase};
 use crate::form::{Form, KeyNumber, Kind};
 use crate::seam::SimKek;
 use crate::teeth::ClusterMistake;
@@ -52,6 +53,7 @@ pub(super) struct Books {
     pub(super) ended: VecDeque<(usize, Ended)>,
     pub(super) entries: u64,
     pub(super) crashes: u64,
+    pub(super) coverage: Crashes,
     /// Clients that are still at work.
     pub(super) clients: usize,
     /// The newest leader that was seen.
@@ -158,6 +160,10 @@ pub(super) struct Slot {
     pub(super) fault_op: Option<OpInfo>,
     /// Whether an error waits for a call to hit.
     pub(super) fault_armed: bool,
+    /// What its process does.
+    pub(super) phase: Phase,
+    /// Its last crash, until something has come of it.
+    pub(super) open: Option<Open>,
     /// Whether it is to look at itself at its next tick.
     pub(super) look: bool,
     /// Newest index that its present life has applied.
@@ -188,6 +194,7 @@ impl Shared {
             ended: VecDeque::new(),
             entries: 0,
             crashes: 0,
+            coverage: Crashes::default(),
             clients: 0,
             leader: None,
             admitted: BTreeMap::new(),
@@ -289,6 +296,8 @@ impl Slot {
             old_sidecar: None,
             fault_op: None,
             fault_armed: false,
+            phase: Phase::Start,
+            open: None,
             look: false,
             applied: 0,
             halted: None,

@@ -12,6 +12,7 @@ use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Repli
 use super::shared::{Books, Ended, Keyring, Shared};
 use super::store::Store;
 use crate::chronicle::ClusterEvent;
+use crate::coverage::{Outcome, Phase};
 use crate::history::{Event, Moment};
 use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
@@ -25,6 +26,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     let mut books = shared.books();
     let slot = &mut books.slots[at];
     slot.lives += 1;
+    slot.phase = Phase::Start;
     slot.fault_op = None;
     slot.fault_armed = false;
     slot.stop = false;
@@ -90,6 +92,7 @@ pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
 
 /// A start that was refused: expected of a node without its sidecar, or with another KEK than the cluster's.
 fn refused(books: &mut Books, at: usize, why: String, faulted: bool) -> Ended {
+    books.came_to(at, if faulted { Outcome::CutOff } else { Outcome::Refused });
     let slot = &books.slots[at];
     let (id, robbed, keyring) = (slot.id, slot.robbed, slot.keyring);
     let expected = match why.as_str() {
@@ -149,6 +152,8 @@ impl Replica {
             books.hit(ClusterPlace::CommittedAndNotApplied);
         }
         books.slots[at].applied = applied;
+        books.slots[at].phase = Phase::Raft;
+        books.came_to_life(at, shared.setup.subject.keeps_index().then_some(applied));
         // A subject without an index has gone back on purpose, and is looked at when it has caught up.
         if shared.setup.subject.keeps_index() {
             books.observe(at, applied, member.as_ref(), Moment::Started);

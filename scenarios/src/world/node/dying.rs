@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sim::{Errno, Fate, Fault, OpInfo, OpKind, Ratio, Site};
 
 use super::{Death, LastCrash, Node};
+use crate::coverage::{self, Outcome, Phase, Point};
 use crate::probes::{Ending, Place, Step, crash};
 use crate::subject::{DATABASE, SIDECAR, bury};
 
@@ -40,41 +41,55 @@ impl Node<'_> {
 
     /// Ends the life as `death` says. What its objects still try to write goes nowhere, unless it is stopped cleanly.
     pub fn end(&mut self, death: Death) {
-        let death = if self.disk.sync_failed() { Death::Power } else { death };
+        if death != Death::Clean || self.disk.sync_failed() {
+            self.die(death);
+            return;
+        }
+        self.begin_end(death);
+        self.hit(Place::CleanShutdown);
+        let armed = self.arm();
+        // Closing the database writes and syncs, so there is something to die in.
+        self.life = None;
+        if self.crashed(armed, Phase::Stop) {
+            return;
+        }
+        self.fault_fired();
+        match self.disk.sync_failed() {
+            true => self.end(Death::Power),
+            false => self.disk.process_crash(),
+        }
+    }
+
+    fn begin_end(&mut self, death: Death) {
         self.last_crash = None;
         self.note("end", [death as u64, 0, 0], || format!("of life: {}", death.name()));
         self.disk.disarm();
-        match death {
-            Death::Clean => {
-                self.hit(Place::CleanShutdown);
-                let armed = self.arm();
-                // Closing the database writes and syncs, so there is something to die in.
-                self.life = None;
-                if self.crashed(armed, false) {
-                    return;
-                }
-                self.fault_fired();
-                match self.disk.sync_failed() {
-                    true => self.end(Death::Power),
-                    false => self.disk.process_crash(),
-                }
-            }
-            Death::Process => {
-                self.disk.process_crash();
-                self.bury();
-            }
-            Death::Power => {
-                let report = self.disk.power_loss(self.choices);
-                self.bury();
-                for (_, fate) in report.iter() {
-                    match fate {
-                        Fate::Kept | Fate::Unreachable => {}
-                        Fate::Dropped => self.hit(Place::FateDropped),
-                        Fate::Torn { .. } => self.hit(Place::FateTorn),
-                    }
-                }
+    }
+
+    /// Ends the life at once: in a power loss if a sync failed, else as `death` says. What became of what was pending.
+    fn die(&mut self, death: Death) -> coverage::Fate {
+        let power = death == Death::Power || self.disk.sync_failed();
+        self.begin_end(if power { Death::Power } else { Death::Process });
+        if !power {
+            self.disk.process_crash();
+            self.bury();
+            return coverage::Fate::ProcessCrash;
+        }
+        let report = self.disk.power_loss(self.choices);
+        self.bury();
+        for (_, fate) in report.iter() {
+            match fate {
+                Fate::Kept | Fate::Unreachable => {}
+                Fate::Dropped => self.hit(Place::FateDropped),
+                Fate::Torn { .. } => self.hit(Place::FateTorn),
             }
         }
+        coverage::Fate::of(&report)
+    }
+
+    /// Something has come of the last crash.
+    pub(super) fn came_to(&mut self, outcome: Outcome) {
+        self.coverage.came_to(&mut self.open, outcome);
     }
 
     /// Lets go of a life whose disk is out of its reach.
@@ -122,11 +137,12 @@ impl Node<'_> {
     }
 
     /// Whether the step ended in a crash: at a call inside it, or after its last one.
-    pub(super) fn crashed(&mut self, armed: Armed, in_start: bool) -> bool {
+    pub(super) fn crashed(&mut self, armed: Armed, phase: Phase) -> bool {
         let died = self.disk.died_at();
         if died.is_none() && !armed.crash {
             return false;
         }
+        let in_start = phase == Phase::Start;
         let database_calls = self.database_calls() - armed.database;
         let step = match &died {
             Some(op) => Some(Step::of(op, database_calls)),
@@ -153,7 +169,12 @@ impl Node<'_> {
             None => self.hit(Place::CrashWithNothingWritten),
         }
         self.fault_fired();
-        self.end(death);
+        if in_start {
+            self.came_to(Outcome::CutOff);
+        }
+        let events = self.history.len();
+        let fate = self.die(death);
+        self.open = Some(self.coverage.died(Point::at(phase, step), fate, events));
         self.last_crash = step.map(|step| LastCrash { step, death });
         true
     }
