@@ -23,10 +23,18 @@ fn some_seed_file() -> String {
 
 /// Writes a damaged seed file, replays it, and sees that nothing was written beside it.
 fn check_seed_file(text: &str, status: i32, said: &[&str]) {
+    replay_text(text, &[], status, said);
+}
+
+fn check_strictly(text: &str, status: i32, said: &[&str]) {
+    replay_text(text, &["--strict"], status, said);
+}
+
+fn replay_text(text: &str, options: &[&str], status: i32, said: &[&str]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("case.toml");
     fs::write(&path, text).expect("a temporary file");
-    check(&["replay", path.to_str().expect("UTF-8")], status, said);
+    check(&[&["replay", path.to_str().expect("UTF-8")], options].concat(), status, said);
     assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 1, "nothing was written");
     assert_eq!(fs::read_to_string(&path).expect("still there"), text);
 }
@@ -140,7 +148,9 @@ fn a_seed_of_the_cluster_replays_to_one_timeline() {
     assert_eq!(report["scenario"], "cluster");
     let trace = report["trace_hash"].as_str().expect("hex");
     assert!(text(&once.stdout).contains(&format!("trace {trace}")), "{trace}");
-    assert!(report["timeline"].as_array().is_some_and(|lines| lines.len() > 100));
+    assert_eq!(report["timeline"]["trace_hash"], report["trace_hash"]);
+    assert!(report["timeline"]["events"].as_array().is_some_and(|events| events.len() > 100));
+    assert!(report["timeline"]["stores"].as_array().is_some_and(|stores| stores.len() > 10));
 }
 
 #[test]
@@ -202,13 +212,17 @@ fn a_seed_file_of_another_version_is_refused() {
 }
 
 #[test]
-fn a_tape_that_no_longer_fits_names_its_first_mismatch() {
+fn a_tape_that_no_longer_fits_names_its_first_mismatch_and_is_followed_as_far_as_it_fits() {
     let text = some_seed_file();
+    // A site was renamed: what it drew is calm now.
     let other_site = text.replacen("weather.faults ", "weather.other ", 1);
     assert_ne!(other_site, text);
-    check_seed_file(&other_site, 3, &["weather.other", "weather.faults"]);
-    let other_bound = text.replacen("log.length ", "log.length 0/99\nlog.length ", 1);
-    check_seed_file(&other_bound, 3, &["log.length", "99"]);
+    check_seed_file(&other_site, 1, &["weather.other", "weather.faults", "same finding"]);
+    check_strictly(&other_site, 3, &["cannot be replayed", "weather.other", "without --strict"]);
+    let one_more = text.replacen("log.length ", "log.length 0/99\nlog.length ", 1);
+    check_seed_file(&one_more, 1, &["log.length", "99", "same finding"]);
+    check_strictly(&one_more, 3, &["cannot be replayed", "log.length", "99"]);
+    check_strictly(&text, 1, &["same finding"]);
     let unknown_subject = text.replace("as-merged", "as-dreamt");
     check_seed_file(&unknown_subject, 3, &["as-dreamt", "hardened"]);
     let no_number = text.replacen("log.length ", "log.length x", 1);
@@ -230,7 +244,14 @@ fn a_saved_run_is_a_seed_file_that_replays() {
     let kept = fs::read(path).expect("it is there");
     check(&["replay", "4", "--save", path, "--shows", "another run"], 3, &[path, "exists"]);
     assert_eq!(fs::read(path).expect("still there"), kept);
-    check(&["seeds", "--dir", dir.path().to_str().expect("UTF-8")], 0, &["kept", "as expected"]);
+    let (dir, state) = (dir.path().to_str().expect("UTF-8"), dir.path().join("state"));
+    let state = state.to_str().expect("UTF-8");
+    check(&["seeds", "--dir", dir, "--out", state], 0, &["kept", "not checked yet"]);
+    check(&["seeds", "--dir", dir, "--out", state, "--check"], 0, &["kept", "same finding"]);
+    check(&["seeds", "--dir", dir, "--out", state], 0, &["same finding"]);
+    let other = text(&kept).replace("what a clean run looks like", "what another one looks like");
+    fs::write(path, other).expect("a directory of ours");
+    check(&["seeds", "--dir", dir, "--out", state], 0, &["changed since it was checked"]);
     check(
         &["replay", "3", "--save", "/no/such/place.toml", "--shows", "nothing"],
         3,
@@ -242,7 +263,53 @@ fn a_saved_run_is_a_seed_file_that_replays() {
 fn the_corpus_is_listed_with_the_state_of_its_files() {
     let dir = corpus();
     let dir = dir.to_str().expect("UTF-8");
-    check(&["seeds", "--dir", dir], 0, &["as expected", "expects"]);
-    let report = json(&["seeds", "--dir", dir, "--format", "json"], 0);
-    assert!(report["seeds"].as_array().is_some_and(|seeds| !seeds.is_empty()));
+    let state = tempfile::tempdir().expect("a temporary directory");
+    let args = ["seeds", "--dir", dir, "--out", state.path().to_str().expect("UTF-8")];
+    check(&args, 0, &["not checked yet", "expects"]);
+    let report = json(&[&args[..], &["--check", "--format", "json"]].concat(), 0);
+    let seeds = report["seeds"].as_array().expect("a list");
+    assert!(!seeds.is_empty() && seeds.iter().all(|seed| seed["state"] == "same finding"), "{report:#}");
+    let unwritable = ["seeds", "--dir", dir, "--check", "--out", "/proc/nowhere"];
+    check(&unwritable, 3, &["/proc/nowhere", "cannot be written"]);
+}
+
+#[test]
+fn a_kept_finding_that_is_gone_or_another_one_is_answered_so() {
+    let kept = some_seed_file();
+    let hardened = kept.replace("as-merged", "hardened");
+    check_seed_file(&hardened, 0, &["gone"]);
+    let elsewhere = kept.replacen("expect = [", "expect = [\"no-panic/run/panic\", ", 1);
+    assert_ne!(elsewhere, kept);
+    check_seed_file(&elsewhere, 1, &["other finding"]);
+}
+
+#[test]
+fn pictures_of_a_run_are_written_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let out = dir.path().join("pictures");
+    let out = out.to_str().expect("UTF-8");
+    let args = [
+        "replay",
+        "4",
+        "--subject",
+        "as-merged",
+        "--html",
+        "run.html",
+        "--perfetto",
+        "run.json",
+        "--out",
+        out,
+    ];
+    check(&args, 1, &["VIOLATION"]);
+    let page = fs::read_to_string(format!("{out}/run.html")).expect("it was written");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("cargo sim replay 4"), "{}", &page[..200]);
+    let trace: serde_json::Value =
+        serde_json::from_slice(&fs::read(format!("{out}/run.json")).expect("it was written")).expect("JSON");
+    assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() > 20));
+    assert_eq!(fs::read_dir(out).expect("a directory").count(), 2, "and nothing else");
+    check(
+        &["replay", "4", "--html", "/proc/nowhere/run.html"],
+        3,
+        &["/proc/nowhere/run.html", "cannot be written"],
+    );
 }
