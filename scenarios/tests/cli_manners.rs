@@ -25,8 +25,11 @@ fn the_help_of_every_command_has_examples() {
 
 #[test]
 fn completions_know_commands_options_and_names() {
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+    for shell in ["bash", "zsh", "fish"] {
         check(&["completions", shell], 0, &["sweep", "all-probes", "ext4-ordered"]);
+    }
+    for shell in ["elvish", "powershell"] {
+        check(&["completions", shell], 0, &["sweep", "all-probes"]);
     }
     check(&["completions", "nope"], 2, &["nope", "bash"]);
 }
