@@ -3,7 +3,7 @@
 mod command;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use command::{check, json, text};
