@@ -6,7 +6,7 @@
 //! - [`model`] says what should come of it, [`history`] what did (in a cluster, [`chronicle`]), and [`invariants`]
 //!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
-//! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
+//! - [`run`] runs a seed or a range of seeds, [`shrink`] minimises what was found, [`seeds`] keeps it, [`cli`] is `cargo sim`,
 //!   [`output`] what it writes.
 
 #[cfg(not(madsim))]
@@ -24,6 +24,7 @@ pub mod prove;
 pub mod run;
 pub mod seam;
 pub mod seeds;
+pub mod shrink;
 pub mod subject;
 pub mod teeth;
 pub mod workload;

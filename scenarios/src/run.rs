@@ -19,6 +19,8 @@ pub enum Source {
     Seed(u64),
     /// A recorded tape.
     Tape(Tape),
+    /// A tape that was changed: each site takes its own values in order as far as they fit, and zeros from there on.
+    Loose(Tape),
 }
 
 /// What a run came to, checked.
@@ -30,6 +32,10 @@ pub struct Checked {
     pub probes: Probes,
     /// Entries applied for the first time.
     pub entries: u64,
+    /// Different entries that the log held or that were delivered, whatever came of them.
+    pub log_entries: u64,
+    /// Nodes that have lived, each under an id of its own.
+    pub nodes: u64,
     /// Crashes.
     pub crashes: u64,
     /// Simulated time from the last fault to the end of the log on every member, in milliseconds, where that is looked at.
@@ -75,6 +81,7 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
     let mut choices = match source {
         Source::Seed(seed) => Choices::seeded(seed),
         Source::Tape(tape) => Choices::replayed(tape),
+        Source::Loose(tape) => Choices::replayed_loosely(tape),
     };
     let trace = if keep_lines { Trace::keeping() } else { Trace::hashing() };
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| setup.run(&mut choices, &trace)));
@@ -89,6 +96,8 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
                 violations: vec![panicked(panic.as_ref())],
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
+                log_entries: 0,
+                nodes: 0,
                 crashes: 0,
                 convergence_ms: None,
                 simulated_ms: 0,
@@ -108,6 +117,8 @@ fn run_here(setup: Setup, source: Source, keep_lines: bool) -> Result<Checked, R
         simulated_ms: record.simulated_ms,
         probes: record.probes,
         entries: record.entries,
+        log_entries: record.log_entries,
+        nodes: record.nodes,
         crashes: record.crashes,
         trace_hash: record.trace_hash,
         tape,

@@ -1,4 +1,4 @@
-//! `cargo sim`: sweep, prove, teeth, replay, seeds.
+//! `cargo sim`: sweep, prove, teeth, replay, shrink, seeds.
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
@@ -7,6 +7,7 @@ mod prove;
 mod replay;
 mod report;
 mod seeds;
+mod shrink;
 mod sweep;
 mod teeth;
 
@@ -66,6 +67,8 @@ enum Command {
     Prove(ProveArgs),
     /// Run one seed or one seed file, and print its timeline
     Replay(ReplayArgs),
+    /// Minimise a failing run and keep it as a seed file
+    Shrink(shrink::ShrinkArgs),
     /// List the corpus and check that every file still shows what it was kept for
     Seeds(SeedsArgs),
     /// Run everything that is known to be wrong, and say which invariant has noticed it
@@ -100,7 +103,7 @@ struct SetupArgs {
 impl SetupArgs {
     fn setup(&self, scenario: Scenario) -> Setup {
         let (subject, profile) = (self.subject(), self.profile());
-        Setup { scenario, subject, profile, lies: self.lies() }
+        Setup { scenario, subject, profile, lies: self.lies(), entries_max: None }
     }
 
     /// Whether a scenario runs the subject as what it is; if not, why.
@@ -374,6 +377,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::main(args, &mut out),
         Command::Prove(args) => prove::main(args, &mut out),
         Command::Replay(args) => replay::main(args, &mut out),
+        Command::Shrink(args) => shrink::main(args, &mut out),
         Command::Seeds(args) => seeds::main(args, &mut out),
         Command::Teeth(args) => teeth::main(args, &mut out),
     };

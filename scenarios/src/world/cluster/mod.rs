@@ -109,7 +109,11 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
         let ratios = [Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)];
         let invalid = shared.draw(|choices| *choices.pick(STORM, &ratios));
         let mix = Mix { invalid, early_registration: true };
-        people.spawn(client(Arc::clone(&shared), me, REQUESTS / clients, mix));
+        let quota = match setup.entries_max {
+            None => REQUESTS / clients,
+            Some(most) => (most / clients + u64::from(me <= most % clients)).min(REQUESTS / clients),
+        };
+        people.spawn(client(Arc::clone(&shared), me, quota, mix));
     }
     people.spawn(operator(Arc::clone(&shared), members));
     machines.rage().await;
@@ -269,6 +273,8 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
     books.count_network(shared.net.counts());
     let none = Probes::new(&crate::probes::TABLE);
     Record {
+        log_entries: books.chronicle.log.len() as u64 - 1,
+        nodes: books.chronicle.nodes.len() as u64,
         history: Vec::new(),
         chronicle: Some(Box::new(std::mem::replace(
             &mut books.chronicle,
