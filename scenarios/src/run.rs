@@ -34,7 +34,7 @@ pub struct Checked {
     pub entries: u64,
     /// Different entries that the log held or that were delivered, whatever came of them.
     pub log_entries: u64,
-    /// Nodes that have lived, each under an id of its own.
+    /// Nodes that took part: something of the log has come to them.
     pub nodes: u64,
     /// Crashes.
     pub crashes: u64,

@@ -44,7 +44,7 @@ pub struct Attempt {
 pub struct Shown {
     /// The draws that it has really made.
     pub tape: Tape,
-    /// Nodes that have lived.
+    /// Nodes that took part: something of the log has come to them.
     pub nodes: u64,
     /// Entries of its log.
     pub entries: u64,
@@ -127,10 +127,27 @@ impl Search<'_> {
     fn to_the_minimum(&mut self) -> bool {
         loop {
             let before = self.size;
-            for pass in pass::round(&self.attempt) {
-                if !self.exhaust(pass) {
+            if !self.coarsely() {
+                return false;
+            }
+            for pass in pass::fine(&self.attempt) {
+                let size = self.size;
+                if !self.exhaust(pass) || (self.size.is_much_less_than(&size) && !self.coarsely()) {
                     return false;
                 }
+            }
+            if self.size == before {
+                return true;
+            }
+        }
+    }
+
+    /// The coarse passes, until they find nothing. False if it was stopped.
+    fn coarsely(&mut self) -> bool {
+        loop {
+            let before = self.size;
+            if !pass::COARSE.into_iter().all(|pass| self.exhaust(pass)) {
+                return false;
             }
             if self.size == before {
                 return true;

@@ -61,24 +61,43 @@ pub(super) enum Pass {
     Units,
     /// Another answer to a draw that has few, where few draws are of its site: what is drawn once a run decides much.
     Others,
+    /// Another answer to a draw that has many and is made once, in a workload that is much shorter.
+    BeginElsewhere,
+    /// Another course of events, and one group or site calm in it. Where many draws depend on each other's timing, taking
+    /// one away changes all that follows, and then one course is as good as another.
+    Reroll,
     /// A smaller value.
     Lower,
     /// Two neighbours of a site get the value of one, or are lowered together.
     Merge,
 }
 
-/// All passes once, in order.
-pub(super) fn round(attempt: &Attempt) -> Vec<Pass> {
+/// The big wins: few attempts, each of which may take most of a run away. They are gone through until they find nothing
+/// more, since every later run is the shorter for them.
+pub(super) const COARSE: [Pass; 9] = [
+    Pass::Calm,
+    Pass::Shorter,
+    Pass::Sites,
+    Pass::Raise,
+    Pass::Tail,
+    Pass::Zero(By::Time, 2),
+    Pass::Zero(By::Time, 4),
+    Pass::Zero(By::Time, 8),
+    Pass::Entries,
+];
+
+/// All that is left: each pass once, in order.
+pub(super) fn fine(attempt: &Attempt) -> Vec<Pass> {
     let unusual = attempt.tape.0.iter().filter(|draw| draw.value > 0).count();
     let parts = || (1..).map(|power| 1 << power).take_while(move |parts| *parts < 2 * unusual.max(2));
-    let mut round = vec![Pass::Calm, Pass::Shorter, Pass::Sites, Pass::Raise, Pass::Tail];
-    round.extend(parts().map(|parts| Pass::Zero(By::Time, parts)));
-    round.extend([Pass::Shorter, Pass::Entries, Pass::Others, Pass::Units]);
-    round.extend(parts().map(|parts| Pass::Delete(By::Time, parts)));
-    round.extend(parts().map(|parts| Pass::Zero(By::Site, parts)));
-    round.extend(parts().map(|parts| Pass::Delete(By::Site, parts)));
-    round.extend([Pass::Lower, Pass::Merge]);
-    round
+    let mut fine = vec![Pass::Others, Pass::BeginElsewhere, Pass::Reroll];
+    fine.extend(parts().map(|parts| Pass::Zero(By::Time, parts)));
+    fine.push(Pass::Units);
+    fine.extend(parts().map(|parts| Pass::Delete(By::Time, parts)));
+    fine.extend(parts().map(|parts| Pass::Zero(By::Site, parts)));
+    fine.extend(parts().map(|parts| Pass::Delete(By::Site, parts)));
+    fine.extend([Pass::Lower, Pass::Merge]);
+    fine
 }
 
 /// A change of an attempt.
@@ -155,6 +174,8 @@ impl Pass {
             Pass::Entries => outline.entries(attempt.entries_max),
             Pass::Units => outline.units(),
             Pass::Others => outline.others(),
+            Pass::BeginElsewhere => outline.begin_elsewhere(attempt.entries_max),
+            Pass::Reroll => outline.reroll(),
             Pass::Lower => outline.lower(),
             Pass::Merge => outline.merge(),
         };
@@ -197,6 +218,9 @@ pub(super) fn ladder(value: u64) -> Vec<u64> {
     }
     ladder
 }
+
+/// How long a log is to be.
+const LENGTH: &str = "log.length";
 
 fn group(site: &str) -> &str {
     site.split('.').next().expect("a split gives at least one part")
@@ -264,21 +288,34 @@ impl<'a> Outline<'a> {
         (0..PARTS).map(|part| Edit::zero(length * part / PARTS..length)).collect()
     }
 
-    /// In every world an entry is drawn in one go, after what the one who asks for it draws.
+    /// In every world an entry is drawn in one go, after what the one who asks for it draws. It goes alone, or with all
+    /// that happens between it and the next one or the one before.
     fn entries(&self, entries_max: Option<u64>) -> Vec<Edit> {
         let of_entry = |at: &usize| {
             let site = &*self.draws[*at].site;
-            (group(site) == "log" && site != "log.length") || site == "client.class"
+            (group(site) == "log" && site != LENGTH) || site == "client.class"
         };
-        let mut edits = Vec::new();
-        let mut at = 0;
+        let (mut entries, mut at): (Vec<std::ops::Range<usize>>, usize) = (Vec::new(), 0);
         while at < self.draws.len() {
-            let entry: BTreeSet<usize> = (at..self.draws.len()).take_while(of_entry).collect();
-            at += entry.len().max(1);
-            if !entry.is_empty() {
-                let entries_max = entries_max.map(|most| most.saturating_sub(1));
-                edits.push(Edit { entries_max, delete: entry.clone(), ..Edit::default() });
-                edits.push(Edit::delete(entry));
+            let end = at + (at..self.draws.len()).take_while(of_entry).count();
+            if end > at {
+                entries.push(at..end);
+            }
+            at = end.max(at + 1);
+        }
+        let most = entries_max.unwrap_or(u64::MAX).min(entries.len() as u64);
+        let shorter = Some(most.saturating_sub(1));
+        let length = self.all().find(|at| self.draws[*at].site == LENGTH && self.draws[*at].value > 0);
+        let length = length.map(|at| (at, self.draws[at].value - 1));
+        let mut edits = Vec::new();
+        for (nth, entry) in entries.iter().enumerate() {
+            let before = nth.checked_sub(1).map_or(0, |nth| entries[nth].end);
+            let next = entries.get(nth + 1).map_or(self.draws.len(), |next| next.start);
+            for draws in [entry.start..next, before..entry.end, entry.clone()] {
+                let edit = Edit::delete(draws);
+                edits.push(edit.clone());
+                edits.push(Edit { set: length.into_iter().collect(), ..edit.clone() });
+                edits.push(Edit { entries_max: shorter, ..edit });
             }
         }
         edits.reverse();
@@ -307,6 +344,40 @@ impl<'a> Outline<'a> {
         let rare = self.sites.iter().filter(|site| site.len() <= DRAWS_MAX).flatten();
         let few = rare.filter(|at| self.draws[**at].bound <= ANSWERS_MAX);
         few.flat_map(|at| (0..self.draws[*at].bound).map(|value| Edit::set([(*at, value)]))).collect()
+    }
+
+    /// Where a round through everything begins elsewhere, what is wanted of it comes earlier, and the round can be short.
+    fn begin_elsewhere(&self, entries_max: Option<u64>) -> Vec<Edit> {
+        const LENGTHS: [u64; 4] = [1, 2, 4, 8];
+        let once = self.sites.iter().filter(|site| site.len() == 1).flatten();
+        let many = once.filter(|at| (12..=48).contains(&self.draws[**at].bound));
+        let lengths = || LENGTHS.into_iter().filter(|length| entries_max.is_none_or(|most| *length < most));
+        let to = |(at, length): (usize, u64)| {
+            let answers = 0..self.draws[at].bound;
+            answers.map(move |value| Edit { entries_max: Some(length), ..Edit::set([(at, value)]) })
+        };
+        many.flat_map(|at| lengths().map(|length| (*at, length))).flat_map(to).collect()
+    }
+
+    fn reroll(&self) -> Vec<Edit> {
+        const COURSES: u64 = 5;
+        /// Whatever has so many answers is no amount of anything.
+        const MANY: u64 = 1 << 20;
+        let seeds: Vec<usize> = self.all().filter(|at| self.draws[*at].bound >= MANY).collect();
+        if seeds.is_empty() {
+            return Vec::new();
+        }
+        let sites = self.sites.iter().map(|site| Edit::zero(site.iter().copied()));
+        let calmer = self.calm().into_iter().chain(self.tail()).chain(sites);
+        let courses = |edit: Edit| {
+            let seeds = &seeds;
+            (0..COURSES).map(move |course| {
+                let mut edit = edit.clone();
+                edit.set.extend(seeds.iter().map(|at| (*at, course)));
+                edit
+            })
+        };
+        calmer.flat_map(courses).collect()
     }
 
     fn lower(&self) -> Vec<Edit> {

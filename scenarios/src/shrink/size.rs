@@ -7,7 +7,7 @@ use super::Shown;
 /// no sequence of ever smaller sizes is endless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size {
-    /// Nodes that have lived.
+    /// Nodes that took part: something of the log has come to them.
     pub nodes: u64,
     /// Entries of the log.
     pub entries: u64,
@@ -33,5 +33,11 @@ impl Size {
             draws: draws.len() as u64,
             sum: draws.iter().map(|draw| u128::from(draw.value)).sum(),
         }
+    }
+
+    /// Whether so much is gone that coarse passes may find something again.
+    pub(super) fn is_much_less_than(&self, before: &Size) -> bool {
+        let fewer = |now: u64, before: u64| now + before / 8 + 1 < before;
+        (self.nodes, self.entries) < (before.nodes, before.entries) || fewer(self.unusual, before.unusual)
     }
 }

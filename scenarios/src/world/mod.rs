@@ -111,7 +111,7 @@ pub struct Record {
     pub entries: u64,
     /// Different entries that the log held or that were delivered, whatever came of them.
     pub log_entries: u64,
-    /// Nodes that have lived.
+    /// Nodes that took part: something of the log has come to them.
     pub nodes: u64,
     /// Crashes.
     pub crashes: u64,

@@ -19,6 +19,7 @@ mod shared;
 mod start;
 mod store;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,9 @@ use self::client::{client, operator};
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Members, Shared, Slot, Status, now_ms};
 use super::{Record, Setup};
-use crate::chronicle::{Chronicle, End, Logged};
+use crate::chronicle::{Chronicle, ClusterEvent, End, Logged};
 use crate::form::Form;
+use crate::history::Event;
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
 use crate::workload::Mix;
@@ -274,7 +276,7 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
     let none = Probes::new(&crate::probes::TABLE);
     Record {
         log_entries: books.chronicle.log.len() as u64 - 1,
-        nodes: books.chronicle.nodes.len() as u64,
+        nodes: took_part(&books.chronicle).len() as u64,
         history: Vec::new(),
         chronicle: Some(Box::new(std::mem::replace(
             &mut books.chronicle,
@@ -287,4 +289,19 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
         trace_hash: shared.trace.hash(),
         lines: shared.trace.lines(),
     }
+}
+
+/// Nodes to which something of the log has come. A spare machine that nobody has let in does not belong to them.
+fn took_part(chronicle: &Chronicle) -> BTreeSet<u64> {
+    let part = |event: &ClusterEvent| match event {
+        ClusterEvent::Holds { node, .. }
+        | ClusterEvent::Refused { node, .. }
+        | ClusterEvent::Installed { node, .. }
+        | ClusterEvent::Leads { node, .. } => Some(*node),
+        _ => None,
+    };
+    let delivered = chronicle.nodes.iter().filter(|(_, history)| {
+        history.iter().any(|event| matches!(event, Event::Delivered { .. } | Event::Halted { .. }))
+    });
+    chronicle.events.iter().filter_map(part).chain(delivered.map(|(node, _)| *node)).collect()
 }
