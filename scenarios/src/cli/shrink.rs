@@ -98,12 +98,14 @@ pub(super) fn main(args: &ShrinkArgs, out: &mut impl Write) -> io::Result<Exit> 
     Ok(exit)
 }
 
-/// Makes a directory where there is none, and sees early that a file can be written there: not after a minute's work.
+/// Sees early that a file can be written to a directory, or the directory be made: not after a minute's work.
 fn writable(dir: &Path) -> Result<(), Refused> {
-    let made = fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir).map(drop));
-    made.map_err(|error| {
-        Refused::harness(format!("{}: cannot be written to: {error}; give another --out", dir.display()))
-    })
+    let there = dir.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(there).map(drop).map_err(|error| cannot_write(dir, &error))
+}
+
+fn cannot_write(dir: &Path, error: &io::Error) -> Refused {
+    Refused::harness(format!("{}: cannot be written to: {error}; give another --out", dir.display()))
 }
 
 /// Shrinks one finding.
@@ -130,6 +132,7 @@ fn one(args: &ShrinkArgs, task: &Task, jobs: usize) -> Result<Row, Refused> {
     };
     if news {
         let file = keep(task, &setup, &checked, fingerprint, (&path, shrunk.minimal));
+        fs::create_dir_all(&task.dir).map_err(|error| cannot_write(&task.dir, &error))?;
         let written = if task.replaces() { file.write(&path) } else { file.write_new(&path) };
         written.map_err(|error| Refused::harness(error.to_string()))?;
     }
