@@ -97,7 +97,7 @@ pub fn shrink(start: &Attempt, judge: &Judge<'_>, terms: &Terms<'_>) -> Option<S
     let attempt = Attempt { entries_max: start.entries_max, tape: shown.tape };
     let mut search = Search { judge, terms, attempt, size: before, seen: BTreeSet::new(), runs: 1 };
     search.seen.insert(search.attempt.essence());
-    let minimal = search.to_the_minimum();
+    let minimal = search.until_minimal();
     let Search { attempt, size, runs, .. } = search;
     Some(Shrunk { attempt, before, after: size, minimal, runs })
 }
@@ -124,7 +124,7 @@ enum Found {
 
 impl Search<'_> {
     /// Rounds of all passes, until one finds nothing. False if it was stopped.
-    fn to_the_minimum(&mut self) -> bool {
+    fn until_minimal(&mut self) -> bool {
         loop {
             let before = self.size;
             if !self.coarsely() {

@@ -63,7 +63,7 @@ pub(super) enum Pass {
     Others,
     /// Another answer to a draw that has many and is made once, in a workload that is much shorter.
     BeginElsewhere,
-    /// Another course of events, and one group or site calm in it. Where many draws depend on each other's timing, taking
+    /// Another course of events, and one group of sites or all that is late calm in it. Where many draws depend on each other's timing, taking
     /// one away changes all that follows, and then one course is as good as another.
     Reroll,
     /// A smaller value.
@@ -339,10 +339,14 @@ impl<'a> Outline<'a> {
     }
 
     fn others(&self) -> Vec<Edit> {
-        const DRAWS_MAX: usize = 16;
-        const ANSWERS_MAX: u64 = 48;
-        let rare = self.sites.iter().filter(|site| site.len() <= DRAWS_MAX).flatten();
-        let few = rare.filter(|at| self.draws[**at].bound <= ANSWERS_MAX);
+        const DRAWS_MAX: usize = 12;
+        /// Of a site that draws more than once, and of one that does not.
+        const ANSWERS_MAX: [u64; 2] = [6, 48];
+        let rare = self.sites.iter().filter(|site| site.len() <= DRAWS_MAX);
+        let few = rare.flat_map(|site| {
+            let most = ANSWERS_MAX[usize::from(site.len() == 1)];
+            site.iter().filter(move |at| self.draws[**at].bound <= most)
+        });
         few.flat_map(|at| (0..self.draws[*at].bound).map(|value| Edit::set([(*at, value)]))).collect()
     }
 
@@ -361,14 +365,16 @@ impl<'a> Outline<'a> {
 
     fn reroll(&self) -> Vec<Edit> {
         const COURSES: u64 = 5;
+        /// With fewer unusual draws the other passes get to the minimum, and quicker.
+        const TANGLED: usize = 24;
         /// Whatever has so many answers is no amount of anything.
         const MANY: u64 = 1 << 20;
         let seeds: Vec<usize> = self.all().filter(|at| self.draws[*at].bound >= MANY).collect();
-        if seeds.is_empty() {
+        let unusual = self.draws.iter().filter(|draw| draw.value > 0).count();
+        if seeds.is_empty() || unusual < TANGLED {
             return Vec::new();
         }
-        let sites = self.sites.iter().map(|site| Edit::zero(site.iter().copied()));
-        let calmer = self.calm().into_iter().chain(self.tail()).chain(sites);
+        let calmer = self.calm().into_iter().chain(self.tail());
         let courses = |edit: Edit| {
             let seeds = &seeds;
             (0..COURSES).map(move |course| {

@@ -294,7 +294,7 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
 /// Nodes to which something of the log has come. A spare machine that nobody has let in does not belong to them.
 fn took_part(chronicle: &Chronicle) -> BTreeSet<u64> {
     let part = |event: &ClusterEvent| match event {
-        ClusterEvent::Holds { node, .. }
+        ClusterEvent::Holds { node, index: 1.., .. }
         | ClusterEvent::Refused { node, .. }
         | ClusterEvent::Installed { node, .. }
         | ClusterEvent::Leads { node, .. } => Some(*node),
