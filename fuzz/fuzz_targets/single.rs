@@ -14,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
         subject: Subject::Hardened,
         profile: Profile::Posix,
         lies: Lies::NONE,
+        entries_max: None,
     };
     let mut choices = Choices::bytes(data);
     let record = setup.run(&mut choices, &Trace::hashing());

@@ -24,6 +24,7 @@ fn seeds(criterion: &mut Criterion) {
         subject: Subject::Hardened,
         profile: Profile::Posix,
         lies: Lies::NONE,
+        entries_max: None,
     };
     let mut seed = 0;
     group.bench_function("seed", |bencher| {

@@ -6,7 +6,7 @@
 //! - [`model`] says what should come of it, [`history`] what did (in a cluster, [`chronicle`]), and [`invariants`]
 //!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
-//! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
+//! - [`run`] runs a seed or a range of seeds, [`shrink`] minimises what was found, [`seeds`] keeps it, [`cli`] is `cargo sim`,
 //!   [`output`] what it writes, [`page`] what of it a browser opens.
 //! - [`timeline`] shows one run.
 //! - [`coverage`] is where nodes died and what came of it, [`knobs`] what is done to them on purpose; [`results`] is what a
@@ -32,6 +32,7 @@ pub mod results;
 pub mod run;
 pub mod seam;
 pub mod seeds;
+pub mod shrink;
 pub mod subject;
 pub mod teeth;
 pub mod timeline;

@@ -26,6 +26,8 @@ pub enum Source {
     Tape(Tape),
     /// A tape that another build has recorded: as far as it fits, then the answers of the seed.
     Realigned(Tape, u64),
+    /// A tape that was changed: each site takes its own values in order as far as they fit, and zeros from there on.
+    Loose(Tape),
 }
 
 /// What is kept of a run beside its result.
@@ -48,6 +50,10 @@ pub struct Checked {
     pub probes: Probes,
     /// Entries applied for the first time.
     pub entries: u64,
+    /// Different entries that the log held or that were delivered, whatever came of them.
+    pub log_entries: u64,
+    /// Nodes that took part: something of the log has come to them.
+    pub nodes: u64,
     /// Crashes.
     pub crashes: u64,
     /// Where each of them was, and what came of it.
@@ -102,6 +108,7 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
         Source::Seed(seed) => Choices::seeded(seed),
         Source::Tape(tape) => Choices::replayed(tape),
         Source::Realigned(tape, seed) => Choices::realigned(tape, seed),
+        Source::Loose(tape) => Choices::replayed_loosely(tape),
     };
     let trace = match keep {
         Keep::Nothing => Trace::hashing(),
@@ -126,6 +133,8 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
                 violations: vec![panicked(panic.as_ref())],
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
+                log_entries: 0,
+                nodes: 0,
                 crashes: 0,
                 coverage: Crashes::default(),
                 convergence_ms: None,
@@ -160,6 +169,8 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
         simulated_ms: record.simulated_ms,
         probes: record.probes,
         entries: record.entries,
+        log_entries: record.log_entries,
+        nodes: record.nodes,
         crashes: record.crashes,
         trace_hash: record.trace_hash,
         tape,

@@ -1,7 +1,7 @@
 //! The corpus: one file for each finding, never deleted, re-checked by every test run.
 //!
 //! ```toml
-//! version = 1
+//! version = 2
 //! shows = "what it shows, in a sentence"
 //! scenario = "single"
 //! subject = "as-merged"
@@ -12,7 +12,14 @@
 //! tape = """       # or the draws themselves, one `site value/bound` a line
 //! log.length 3/9
 //! """
+//! # Since version 2, and optional:
+//! entries_max = 2  # where the workload is cut shorter than its world would make it
+//! command = "cargo sim replay seeds/name.toml"
+//! found = "cluster seed 17"
+//! minimal = true   # nothing smaller was found, and it was not for want of time
+//! story = ["What happened,", "sentence by sentence."]
 //! ```
+//!
 //!
 //! A tape outlives a change of the random number generator; a seed outlives a change of what is drawn.
 
@@ -29,8 +36,9 @@ use crate::run::{Checked, Keep, RunError, Source, run};
 use crate::subject::Subject;
 use crate::world::{Scenario, Setup};
 
-/// The version that this build reads and writes.
-pub const VERSION: u32 = 1;
+/// The version that this build writes, and the newest that it reads.
+pub const VERSION: u32 = 2;
+const VERSIONS: std::ops::RangeInclusive<u32> = 1..=VERSION;
 
 /// A finding as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +54,25 @@ pub struct SeedFile {
     lie: Option<String>,
     /// Fingerprints that have to be found; empty if nothing may be.
     pub expect: Vec<String>,
+    /// A workload cut shorter than its world would make it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    /// A line that shows it, to be copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The scenario and seed in which it was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// Whether nothing smaller shows it, as far as shrinking can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimal: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tape: Option<String>,
+    /// What happens in it, in plain sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub story: Vec<String>,
 }
 
 /// Why a seed file cannot be used.
@@ -75,7 +98,9 @@ pub enum SeedFileError {
         message: String,
     },
     /// It is of another version.
-    #[error("{path}: version {got}, and this build reads version {VERSION}; use the build that wrote it")]
+    #[error(
+        "{path}: version {got}, and this build reads up to version {VERSION}; use the build that wrote it"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -164,13 +189,13 @@ impl Case {
         let file: SeedFile = match toml::from_str(&text) {
             Ok(file) => file,
             Err(error) => {
-                if let Some(got) = version_of(&text).filter(|version| *version != VERSION) {
+                if let Some(got) = version_of(&text).filter(|version| !VERSIONS.contains(version)) {
                     return Err(SeedFileError::Version { path: owned(), got });
                 }
                 return Err(SeedFileError::Shape { path: owned(), message: error.message().to_owned() });
             }
         };
-        if file.version != VERSION {
+        if !VERSIONS.contains(&file.version) {
             return Err(SeedFileError::Version { path: owned(), got: file.version });
         }
         let name = |message| SeedFileError::Name { path: owned(), message };
@@ -182,6 +207,7 @@ impl Case {
                 None => Lies::NONE,
                 Some(lie) => lie.parse::<Lies>().map_err(|error| name(error.to_string()))?,
             },
+            entries_max: file.entries_max,
         };
         let source = match (&file.seed, &file.tape) {
             (Some(seed), None) => Source::Seed(*seed),
@@ -241,24 +267,54 @@ impl Case {
     }
 }
 
+impl SeedFile {
+    /// A run as it is kept: with all that was found in it, and with nothing yet that is for people only.
+    pub fn of(setup: &Setup, checked: &Checked, shows: &str) -> SeedFile {
+        SeedFile {
+            version: VERSION,
+            shows: shows.to_owned(),
+            scenario: setup.scenario.to_string(),
+            subject: setup.subject.to_string(),
+            profile: setup.profile.name().to_owned(),
+            lie: setup.lies.name().map(str::to_owned),
+            expect: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
+            entries_max: setup.entries_max,
+            seed: None,
+            command: None,
+            found: None,
+            minimal: None,
+            tape: Some(format!("{}", checked.tape)),
+            story: Vec::new(),
+        }
+    }
+
+    /// Writes it to a new file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`SeedFileError::Write`].
+    pub fn write_new(&self, path: &Path) -> Result<(), SeedFileError> {
+        Ok(output::write_new(path, self.text().as_bytes())?)
+    }
+
+    /// Writes it to a file that may be there already, whole or not at all.
+    ///
+    /// # Errors
+    /// [`SeedFileError::Write`].
+    pub fn write(&self, path: &Path) -> Result<(), SeedFileError> {
+        Ok(output::write(path, self.text().as_bytes())?)
+    }
+
+    fn text(&self) -> String {
+        toml::to_string_pretty(self).expect("strings and numbers always serialise")
+    }
+}
+
 /// Writes a run as a new seed file, whole or not at all.
 ///
 /// # Errors
 /// [`SeedFileError::Write`].
 pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Result<(), SeedFileError> {
-    let file = SeedFile {
-        version: VERSION,
-        shows: shows.to_owned(),
-        scenario: setup.scenario.to_string(),
-        subject: setup.subject.to_string(),
-        profile: setup.profile.name().to_owned(),
-        lie: setup.lies.name().map(str::to_owned),
-        expect: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
-        seed: None,
-        tape: Some(format!("{}", checked.tape)),
-    };
-    let text = toml::to_string_pretty(&file).expect("strings and numbers always serialise");
-    Ok(output::write_new(path, text.as_bytes())?)
+    SeedFile::of(setup, checked, shows).write_new(path)
 }
 
 /// The version of a file that is otherwise not of this version's shape.

@@ -248,8 +248,14 @@ impl Timeline {
             violations: Vec::new(),
         };
         events::fill(&mut timeline, checked);
-        timeline.story = story::tell(&timeline);
+        let first = timeline.violations.iter().min_by_key(|broken| broken.event);
+        timeline.story = story::tell(&timeline, first);
         timeline
+    }
+
+    /// The story of one violation, up to the moment at which it came up.
+    pub fn story_of(&self, fingerprint: &str) -> Vec<String> {
+        story::tell(self, self.violations.iter().find(|broken| broken.fingerprint == fingerprint))
     }
 
     /// The name of a column.

@@ -4,7 +4,7 @@
 //! signature shows who may be surprised. Where the answers come from (a seed, a tape, a fuzzer's bytes, an
 //! odometer over everything) is of no concern to those who draw.
 
-use std::{borrow::Cow, ops::RangeInclusive};
+use std::{borrow::Cow, collections::BTreeMap, ops::RangeInclusive, vec};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -72,10 +72,14 @@ pub struct Choices {
 #[derive(Debug)]
 enum Source {
     Seeded(Streams),
-    Bytes { data: Vec<u8>, used: usize },
+    Bytes {
+        data: Vec<u8>,
+        used: usize,
+    },
     Replayed(Script),
     Realigned(Box<Realigned>),
-    Loose { draws: Vec<Draw>, used: Vec<bool> },
+    /// What is left of each site's values.
+    Loose(BTreeMap<Cow<'static, str>, vec::IntoIter<u64>>),
 }
 
 /// Draws that must be repeated, and whether the run has left them.
@@ -127,8 +131,12 @@ impl Choices {
     /// otherwise the answer is 0. There is no mismatch: [`Choices::tape`] then has what really happened, fit
     /// for strict replay.
     pub fn replayed_loosely(tape: Tape) -> Self {
-        let used = vec![false; tape.0.len()];
-        Self::from_source(Source::Loose { draws: tape.0, used })
+        let mut values: BTreeMap<Cow<'static, str>, Vec<u64>> = BTreeMap::new();
+        for draw in tape.0 {
+            values.entry(draw.site).or_default().push(draw.value);
+        }
+        let left = values.into_iter().map(|(site, values)| (site, values.into_iter())).collect();
+        Self::from_source(Source::Loose(left))
     }
 
     /// Answers from a fuzzer's bytes: one byte for a bound up to 256, two up to 65,536, otherwise eight,
@@ -162,7 +170,10 @@ impl Choices {
             Source::Bytes { data, used } => take_bytes(data, used, bound) % bound,
             Source::Replayed(script) => script.draw(site, bound),
             Source::Realigned(realigned) => realigned.draw(site, bound),
-            Source::Loose { draws, used } => draw_loosely(draws, used, site, bound),
+            Source::Loose(left) => {
+                let recorded = left.get_mut(site.name()).and_then(Iterator::next);
+                recorded.filter(|value| *value < bound).unwrap_or(0)
+            }
         };
         debug_assert!(value < bound, "every source answers below the bound");
         self.tape.0.push(Draw { site: Cow::Borrowed(site.name()), value, bound });
@@ -310,14 +321,6 @@ fn take_bytes(data: &[u8], used: &mut usize, bound: u64) -> u64 {
     let taken = &rest[..rest.len().min(width)];
     *used += taken.len();
     taken.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// Linear in the tape: only shrinking uses it, on tapes that get shorter.
-fn draw_loosely(draws: &[Draw], used: &mut [bool], site: Site, bound: u64) -> u64 {
-    let next = (0..draws.len()).find(|&at| !used[at] && draws[at].site == site.name());
-    let Some(at) = next else { return 0 };
-    used[at] = true;
-    if draws[at].value < bound { draws[at].value } else { 0 }
 }
 
 /// One random stream per site, made when the site first draws.

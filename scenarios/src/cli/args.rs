@@ -40,7 +40,7 @@ pub(super) struct SetupArgs {
 impl SetupArgs {
     pub(super) fn setup(&self, scenario: Scenario) -> Setup {
         let (subject, profile) = (self.subject(), self.profile());
-        Setup { scenario, subject, profile, lies: self.lies() }
+        Setup { scenario, subject, profile, lies: self.lies(), entries_max: None }
     }
 
     /// Whether a scenario runs the subject as what it is; if not, why.
@@ -85,7 +85,7 @@ pub(super) struct EffortArgs {
 impl EffortArgs {
     /// Threads.
     pub(super) fn jobs(&self) -> usize {
-        self.jobs.map_or_else(cores, usize::from)
+        jobs(self.jobs)
     }
 
     /// From now on.
@@ -94,8 +94,10 @@ impl EffortArgs {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// So many threads, or one a core.
+pub(super) fn jobs(asked: Option<u16>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    asked.map_or_else(cores, usize::from)
 }
 
 /// How a command prints what it came to.

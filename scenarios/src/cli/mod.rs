@@ -1,4 +1,4 @@
-//! `cargo sim`: sweep, report, prove, teeth, replay, seeds; completions, man.
+//! `cargo sim`: sweep, report, prove, teeth, replay, shrink, seeds; completions, man.
 //!
 //! Exit status: 0 nothing found, 1 a violation, 2 wrong usage, 3 the harness itself failed.
 
@@ -9,6 +9,7 @@ mod prove;
 mod replay;
 mod report;
 mod seeds;
+mod shrink;
 mod style;
 mod sweep;
 mod teeth;
@@ -69,6 +70,8 @@ enum Command {
     Prove(prove::ProveArgs),
     /// Run one seed or one seed file, and print its timeline
     Replay(replay::ReplayArgs),
+    /// Minimise a failing run and keep it as a seed file
+    Shrink(shrink::ShrinkArgs),
     /// Put the results of sweeps together, and show them
     Report(report::ReportArgs),
     /// List the corpus and check that every file still shows what it was kept for
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::main(args, &mut out),
         Command::Prove(args) => prove::main(args, &mut out),
         Command::Replay(args) => replay::main(args, &mut out),
+        Command::Shrink(args) => shrink::main(args, &mut out),
         Command::Report(args) => report::main(args, &mut out),
         Command::Seeds(args) => seeds::main(args, &mut out),
         Command::Teeth(args) => teeth::main(args, &mut out),

@@ -272,7 +272,7 @@ impl Wrong {
             How::Disk(lies) => (self.base(), lies),
             _ => (Subject::Wrong(self), Lies::NONE),
         };
-        Setup { scenario, subject, profile: Profile::Posix, lies }
+        Setup { scenario, subject, profile: Profile::Posix, lies, entries_max: None }
     }
 
     /// Starts a life of it as a member of a cluster.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Moment, Timeline, Tone};
+use super::{Broken, Kind, Moment, Timeline, Tone};
 
 /// Sentences after which a story leaves out its middle.
 const SENTENCES_MAX: usize = 60;
 
-/// Tells what happened up to the first violation, or to the end.
-pub(super) fn tell(timeline: &Timeline) -> Vec<String> {
-    let end = timeline.violations.iter().filter_map(|violation| violation.event).min();
-    let end = end.map_or(timeline.events.len(), |event| event + 1);
+/// Tells what happened up to a violation, or to the end.
+pub(super) fn tell(timeline: &Timeline, violation: Option<&Broken>) -> Vec<String> {
+    let end = violation.and_then(|broken| broken.event).map_or(timeline.events.len(), |event| event + 1);
     let mut story: Vec<String> = Vec::new();
     // The sentence on the entry that each node is at, which its answer completes.
     let mut open: BTreeMap<u64, usize> = BTreeMap::new();
@@ -31,10 +30,11 @@ pub(super) fn tell(timeline: &Timeline) -> Vec<String> {
             }
         }
     }
-    for broken in timeline.violations.iter().filter(|broken| broken.event.is_some_and(|event| event < end)) {
+    let mut story = shorten(story);
+    if let Some(broken) = violation {
         story.push(format!("That breaks {}: {}.", broken.invariant, broken.says));
     }
-    shorten(story)
+    story
 }
 
 fn sentence(node: &str, moment: &Moment) -> Option<String> {

@@ -93,6 +93,10 @@ pub struct Setup {
     pub profile: Profile,
     /// How the disk lies; honest by default.
     pub lies: Lies,
+    /// Makes the workload shorter than its world would: so many entries of a log, or requests of all clients together.
+    /// A world's workload has a length below which no draw brings it, and what is minimised needs less. Nothing is drawn
+    /// for it, so that a run without it stays what it is.
+    pub entries_max: Option<u64>,
 }
 
 /// What a run came to.
@@ -106,6 +110,10 @@ pub struct Record {
     pub probes: Probes,
     /// Entries that were applied for the first time.
     pub entries: u64,
+    /// Different entries that the log held or that were delivered, whatever came of them.
+    pub log_entries: u64,
+    /// Nodes that took part: something of the log has come to them.
+    pub nodes: u64,
     /// Crashes.
     pub crashes: u64,
     /// Where each of them was, and what came of it.

@@ -3,7 +3,7 @@
 mod dying;
 mod observing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use applier::registry;
@@ -122,6 +122,9 @@ pub struct Node<'a> {
     host_position: u64,
     /// Tells apart entries that a world delivers at one index, one after the other.
     pub(super) tag: u64,
+    /// Every entry that was delivered, by index and tag.
+    delivered: BTreeSet<(u64, u64)>,
+    entries_max: Option<u64>,
     /// First answer to each refused entry, and how often it was refused.
     refusals: BTreeMap<(u64, u64), (Delivered, u64)>,
     /// Failures of each entry that no fault explains.
@@ -173,6 +176,8 @@ impl<'a> Node<'a> {
             rolled_back: false,
             host_position: 0,
             tag: 0,
+            delivered: BTreeSet::new(),
+            entries_max: setup.entries_max,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
         }
@@ -194,6 +199,17 @@ impl<'a> Node<'a> {
         self.in_flight.is_none() || self.resume_after().is_some()
     }
 
+    /// A length of a log, or what the setup allows of it.
+    pub fn at_most(&self, length: u64) -> u64 {
+        self.entries_max.map_or(length, |most| most.min(length))
+    }
+
+    /// Whether the setup allows this entry too, of several that are delivered at one index.
+    pub fn has_room_for(&self, index: u64, tag: u64) -> bool {
+        let delivered = self.delivered.len() as u64;
+        self.entries_max.is_none_or(|most| delivered < most || self.delivered.contains(&(index, tag)))
+    }
+
     /// Ends the recording.
     pub fn finish(mut self, length: u64) -> Record {
         self.disk.process_crash();
@@ -209,6 +225,8 @@ impl<'a> Node<'a> {
             simulated_ms: 0,
             probes: self.probes,
             entries: self.entries,
+            log_entries: self.delivered.len() as u64,
+            nodes: 1,
             crashes: self.crashes,
             coverage: self.coverage,
             trace_hash: self.trace.hash(),
@@ -275,6 +293,7 @@ impl<'a> Node<'a> {
     /// Delivers the entry at `index`, in which the node may die.
     pub fn deliver(&mut self, index: u64, delivery: Delivery) -> Survived<Delivered> {
         let form = self.log[index as usize].clone();
+        self.delivered.insert((index, self.tag));
         let expected = self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, &form);
         self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
             format!("{index}, {}: {form}", delivery.name())

@@ -28,6 +28,7 @@ const LIVES_MAX: u64 = 60;
 
 pub(super) fn run(mut node: Node<'_>) -> Record {
     let length = node.choices.draw(LENGTH, 8);
+    let length = node.at_most(length);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
     // Without a keyring every key entry is refused; registrations and data are not.
     node.keyring = node.choices.draw(KEYRING, 4) != 1;
@@ -104,6 +105,9 @@ fn refuse_all(node: &mut Node<'_>, first: usize) -> bool {
         let kind = (first + step) % INVALID_KINDS;
         let form = workload::invalid(&node.state().clone(), kind);
         if node.state().judge(node.subject.rules(), node.keyring, &form).advances() {
+            continue;
+        }
+        if !node.has_room_for(index, kind as u64) {
             continue;
         }
         node.tag = kind as u64;

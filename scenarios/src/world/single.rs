@@ -55,6 +55,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);
+    let length = node.at_most(length);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
     let mut host = Host { node, mix, length, snapshots };
     host.run();

@@ -12,7 +12,7 @@ pub(crate) const CLUSTER_SEEDS: u64 = 30;
 
 /// An honest disk under the default profile.
 pub(crate) fn setup(scenario: Scenario, subject: Subject) -> Setup {
-    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE }
+    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE, entries_max: None }
 }
 
 /// Runs seeds `first..end` on so many threads.

@@ -19,6 +19,7 @@ mod shared;
 mod start;
 mod store;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ pub(crate) use self::message::message_name;
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Members, Shared, Slot, Status, millis, now_ms};
 use super::{Record, Setup};
-use crate::chronicle::{Chronicle, End, Logged};
+use crate::chronicle::{Chronicle, ClusterEvent, End, Logged};
 use crate::form::Form;
+use crate::history::Event;
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
 use crate::workload::Mix;
@@ -116,7 +118,11 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
         let ratios = [Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)];
         let invalid = shared.draw(|choices| *choices.pick(STORM, &ratios));
         let mix = Mix { invalid, early_registration: true };
-        people.spawn(client(Arc::clone(&shared), me, REQUESTS / clients, mix));
+        let quota = match setup.entries_max {
+            None => REQUESTS / clients,
+            Some(most) => (most / clients + u64::from(me <= most % clients)).min(REQUESTS / clients),
+        };
+        people.spawn(client(Arc::clone(&shared), me, quota, mix));
     }
     people.spawn(operator(Arc::clone(&shared), members));
     machines.rage().await;
@@ -276,6 +282,8 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
     books.count_network(shared.net.counts());
     let none = Probes::new(&crate::probes::TABLE);
     Record {
+        log_entries: books.chronicle.log.len() as u64 - 1,
+        nodes: took_part(&books.chronicle).len() as u64,
         history: Vec::new(),
         chronicle: Some(Box::new(std::mem::replace(
             &mut books.chronicle,
@@ -289,4 +297,19 @@ async fn finish(machines: &Machines, people: &madsim::runtime::NodeHandle) -> Re
         trace_hash: shared.trace.hash(),
         events: shared.trace.take_events(),
     }
+}
+
+/// Nodes to which something of the log has come. A spare machine that nobody has let in does not belong to them.
+fn took_part(chronicle: &Chronicle) -> BTreeSet<u64> {
+    let part = |event: &ClusterEvent| match event {
+        ClusterEvent::Holds { node, index: 1.., .. }
+        | ClusterEvent::Refused { node, .. }
+        | ClusterEvent::Installed { node, .. }
+        | ClusterEvent::Leads { node, .. } => Some(*node),
+        _ => None,
+    };
+    let delivered = chronicle.nodes.iter().filter(|(_, history)| {
+        history.iter().any(|event| matches!(event, Event::Delivered { .. } | Event::Halted { .. }))
+    });
+    chronicle.events.iter().filter_map(part).chain(delivered.map(|(node, _)| *node)).collect()
 }
