@@ -75,7 +75,7 @@ pub enum Clock {
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lane {
-    /// 0 for everyone who is no node.
+    /// Its place, from 0 on. In a cluster the first is that of everyone who is no node.
     pub id: u64,
     /// Its heading.
     pub name: String,

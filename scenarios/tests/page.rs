@@ -5,8 +5,13 @@ mod common {
 }
 mod pictures;
 
+use std::path::Path;
+
 use common::browser::{Browser, Page, VIEWS, View};
 use scenarios::page::timeline;
+use scenarios::run::Keep;
+use scenarios::seeds::Case;
+use scenarios::timeline::{Kind, Timeline};
 use serde_json::{Value, json};
 
 const WIDE: View = View::light(1920, 1080);
@@ -378,6 +383,32 @@ fn a_narrow_window_stacks_what_stands_side_by_side() {
     let below = "document.getElementById('panel').getBoundingClientRect().top >= \
                  document.getElementById('events').getBoundingClientRect().bottom";
     assert_eq!(page.evaluate(below), true);
+}
+
+#[test]
+fn kept_runs_of_a_node_and_of_a_cluster_fill_the_page() {
+    let Some(mut browser) = Browser::launch() else { return };
+    for name in ["bootstrap-redelivered-after-rotation", "follower-restored-from-a-snapshot-has-no-keys"] {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
+        let case = Case::read(&seeds.join(format!("{name}.toml"))).expect("it is in the corpus");
+        let replayed = case.replay(true, Keep::Disks).expect("its tape fits");
+        let run =
+            Timeline::new(&case.setup, &replayed.checked, &format!("cargo sim replay seeds/{name}.toml"));
+        let picture = serde_json::to_value(&run).expect("strings and numbers");
+        for (look, view) in VIEWS {
+            let page = &mut open(&mut browser, &picture, view);
+            assert_eq!(page.evaluate("JSON.parse(document.getElementById('data').textContent).events.length"), run.events.len());
+            assert_eq!(page.evaluate("document.querySelectorAll('#story li').length"), run.story.len());
+            assert!(page.text("#violations").contains(&run.violations[0].fingerprint));
+            page.press("n");
+            let at = cursor(page).parse::<usize>().expect("a number");
+            assert!(matches!(run.events[at].kind, Kind::Crash | Kind::Violation), "{:?}", run.events[at]);
+            assert!(page.text("#stores").contains("durable"), "{}", page.text("#stores"));
+            page.assert_no_text_overlap();
+            page.assert_quiet();
+            page.screenshot(&format!("{name}-{look}"));
+        }
+    }
 }
 
 #[test]

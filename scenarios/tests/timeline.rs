@@ -78,7 +78,7 @@ fn stores_show_what_is_durable_beside_what_is_seen() {
         let at = timeline.events[..=id].iter().rev().find_map(|moment| moment.stores);
         &timeline.stores[at.expect("something is held")]
     };
-    let death = held(at(Kind::Crash, "death"));
+    let death = held(at(Kind::Fault, "death"));
     let lists = |text: &Option<String>, key: &str| text.as_ref().is_some_and(|text| text.contains(key));
     assert!(lists(&death.sidecar.durable, "\"1\":") && !lists(&death.sidecar.durable, "\"3\":"));
     assert!(lists(&death.sidecar.seen, "\"3\":"));

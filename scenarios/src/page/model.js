@@ -1,6 +1,10 @@
 // The run, and what is asked of it often: which events a lane has, what it holds when, while it lives.
 
 const run = JSON.parse(document.getElementById("data").textContent);
+for (const event of run.events) {
+  // What became of a call to the disk is part of what is said of it.
+  if (event.fate) event.text = `${event.text} [${event.fate}]`;
+}
 const by = (id) => document.getElementById(id);
 
 /** An element with attributes and children. Text becomes a text node, never markup. */

@@ -12,7 +12,7 @@ function showEvent(id) {
     event.text !== "" && make("p", { class: "said" }, event.text),
     (violationsAt.get(id) ?? []).map((index) => make("p", { class: "blame" },
       make("strong", {}, `Violates ${run.violations[index].invariant}`), `: ${run.violations[index].says}`)),
-    event.kind === "crash" && fatesTable(event.fates));
+    (event.fates.length > 0 || event.name === "power loss") && fatesTable(event.fates));
 }
 
 const FATES = { kept: "good", dropped: "bad", torn: "warn", unreachable: "" };

@@ -1,6 +1,6 @@
 //! From what a trace has kept to moments.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sim::Event;
 
@@ -13,9 +13,14 @@ use crate::world::cluster;
 /// Fills a timeline with columns, moments, stores and violations.
 pub(super) fn fill(timeline: &mut Timeline, checked: &Checked) {
     let is_cluster = timeline.clock == Clock::Ms;
-    let lane = |who: u64| if is_cluster { cluster::machine_of(who) } else { 1 };
-    let lanes: BTreeSet<u64> = checked.events.iter().map(|event| lane(event.who)).collect();
-    timeline.lanes = lanes.into_iter().map(|id| Lane { id, name: lane_name(id) }).collect();
+    let lane = |who: u64| if is_cluster { cluster::machine_of(who) } else { 0 };
+    let last = checked.events.iter().map(|event| lane(event.who)).max().unwrap_or(0);
+    let name = |id| match (is_cluster, id) {
+        (false, _) => "node".to_owned(),
+        (true, 0) => "clients".to_owned(),
+        (true, id) => format!("node {id}"),
+    };
+    timeline.lanes = (0..=last).map(|id| Lane { id, name: name(id) }).collect();
     let mut filler = Filler {
         timeline,
         events: &checked.events,
@@ -34,10 +39,6 @@ pub(super) fn fill(timeline: &mut Timeline, checked: &Checked) {
             filler.violated(checked, number, at);
         }
     }
-}
-
-fn lane_name(id: u64) -> String {
-    if id == 0 { "clients".to_owned() } else { format!("node {id}") }
 }
 
 struct Filler<'a> {
@@ -183,7 +184,8 @@ impl Filler<'_> {
             "leads" => reading(Kind::Role, Tone::Good),
             "told" => reading(Kind::Client, Tone::Plain),
             "heal" => reading(Kind::World, Tone::Good),
-            "death" | "crash" | "died" => reading(Kind::Crash, Tone::Warn),
+            "death" => reading(Kind::Fault, Tone::Warn),
+            "crash" | "died" => reading(Kind::Crash, Tone::Warn),
             // What follows a crash says the same again.
             "end" if self.follows_crash(at) => return None,
             "end" => reading(Kind::Crash, Tone::Plain),

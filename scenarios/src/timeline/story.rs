@@ -63,6 +63,8 @@ fn sentence(node: &str, moment: &Moment) -> Option<String> {
         }
         Kind::Crash if moment.name == "died" => format!("{node} dies of {text}."),
         Kind::Crash if moment.name == "end" => format!("{node}, end {text}."),
+        // The crash that follows says the same.
+        Kind::Fault if moment.name == "death" => return None,
         Kind::Fault => format!("{node} meets {}: {text}.", moment.name),
         Kind::Role => format!("{node} leads {text}."),
         Kind::World => format!("{text}."),
