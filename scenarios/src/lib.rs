@@ -7,7 +7,7 @@
 //!   compares the two.
 //! - [`teeth`] is who must be caught: ports that lie and subjects that are wrong.
 //! - [`run`] runs a seed or a range of seeds, [`seeds`] keeps what was found, [`cli`] is `cargo sim`,
-//!   [`output`] what it writes.
+//!   [`output`] what it writes, [`page`] what of it a browser opens.
 //! - [`coverage`] is where nodes died and what came of it, [`knobs`] what is done to them on purpose; [`results`] is what a
 //!   sweep came to, written, read and merged, and [`report`] shows it.
 
@@ -23,6 +23,7 @@ pub mod invariants;
 pub mod knobs;
 pub mod model;
 pub mod output;
+pub mod page;
 pub mod probes;
 pub mod prove;
 pub mod report;
