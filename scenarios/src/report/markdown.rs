@@ -14,7 +14,7 @@ const EVIDENCE_CHARS_MAX: usize = 240;
 /// Sweeps as Markdown.
 pub fn markdown(sweeps: &[Sweep], trend: Option<&Trend>) -> String {
     let mut parts = vec![headline(sweeps)];
-    parts.push(findings(sweeps));
+    parts.extend(findings(sweeps));
     parts.extend(trend.map(changes));
     for sweep in sweeps {
         parts.push(table(sweep));
@@ -49,27 +49,28 @@ fn headline(sweeps: &[Sweep]) -> String {
     format!("## {sign} {violations} of {seeds} seeds with a violation{partial}\n")
 }
 
-fn findings(sweeps: &[Sweep]) -> String {
+fn findings(sweeps: &[Sweep]) -> Vec<String> {
     let all = sweeps.iter().flat_map(|sweep| sweep.scenarios.iter().map(move |row| (sweep, row)));
     let mut all: Vec<(&Sweep, &ScenarioResult, &FindingResult)> =
         all.flat_map(|(sweep, row)| row.findings.iter().map(move |found| (sweep, row, found))).collect();
     all.sort_by_key(|(_, _, found)| std::cmp::Reverse(found.seeds_hit));
-    let mut text = String::new();
-    for (nth, (sweep, row, found)) in all.into_iter().enumerate() {
+    let one = |(nth, (sweep, row, found)): (usize, (&Sweep, &ScenarioResult, &FindingResult))| {
+        let mut text = String::new();
         let FindingResult { fingerprint, seeds_hit, first_seed, reproduce, .. } = found;
         let _ = writeln!(text, "### `{fingerprint}`\n");
         let title = sweep.title();
         let _ = writeln!(
             text,
-            "{}, {title}: {seeds_hit} of {} seeds, first {first_seed}\n\n```sh\n{reproduce}\n```\n",
+            "{}, {title}: {seeds_hit} of {} seeds, first {first_seed}\n\n```sh\n{reproduce}\n```",
             row.name, row.seeds
         );
         if nth < FINDINGS_IN_FULL {
             let evidence = shortened(&found.evidence, EVIDENCE_CHARS_MAX).replace('`', "'");
-            let _ = writeln!(text, "```text\n{evidence}\n```\n");
+            let _ = writeln!(text, "\n```text\n{evidence}\n```");
         }
-    }
-    text
+        text
+    };
+    all.into_iter().enumerate().map(one).collect()
 }
 
 fn table(sweep: &Sweep) -> String {
@@ -194,5 +195,57 @@ fn changed(row: &ScenarioTrend, text: &mut String) {
         for name in names {
             let _ = writeln!(text, "- {what}: `{name}` ({})", row.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coverage::Coverage;
+    use crate::results::Digest;
+    use crate::run::Range;
+    use crate::subject::Subject;
+    use crate::world::{Scenario, Setup};
+
+    #[test]
+    fn a_summary_stays_within_its_bound_and_the_most_frequent_findings_are_in_it() {
+        let finding = |nth: u64| FindingResult {
+            fingerprint: format!("invariant/step/{nth}"),
+            invariant: "invariant".to_owned(),
+            seeds_hit: nth,
+            first_seed: 0,
+            reproduce: "cargo sim replay 0".to_owned(),
+            evidence: "evidence ".repeat(200),
+        };
+        let row = ScenarioResult {
+            name: "single".to_owned(),
+            range: Range { first: 0, end: 9000, shard: (1, 1) },
+            parts: Vec::new(),
+            seeds: 9000,
+            entries: 0,
+            crashes: 0,
+            violations: 9000,
+            seconds: 1.0,
+            core_seconds: 1.0,
+            seeds_per_second_per_core: 1.0,
+            time: None,
+            trace_digest: Digest(0),
+            probes: std::collections::BTreeMap::new(),
+            coverage: Coverage::default(),
+            findings: (0..9000).map(finding).collect(),
+        };
+        let setup = Setup {
+            scenario: Scenario::Single,
+            subject: Subject::Hardened,
+            profile: sim::Profile::Posix,
+            lies: sim::Lies::NONE,
+        };
+        let text = markdown(&[Sweep::new(&setup, 1, 1.0, vec![row])], None);
+        assert!(text.len() < BYTES_MAX + 100, "{}", text.len());
+        assert!(text.len() > BYTES_MAX - 1000, "it is used: {}", text.len());
+        assert!(
+            text.contains("### `invariant/step/8999`") && text.ends_with("in the JSON.\n"),
+            "cut at the end"
+        );
     }
 }
