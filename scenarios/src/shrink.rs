@@ -13,7 +13,7 @@
 //! proptest's machinery was weighed and left out. Its `ValueTree`s walk a value of their own, one proposal at a time, each
 //! of which depends on the answer to the one before: there is nothing to run side by side, and no way to go on from the
 //! tape that a run has really recorded, which is another one than was proposed as soon as a deleted draw moves a run onto
-//! another path. What carries over is the order in which its binary search lowers a number, see [`pass::ladder`].
+//! another path. What carries over is the order in which its binary search lowers a number, see `pass.rs`.
 
 mod pass;
 mod size;
