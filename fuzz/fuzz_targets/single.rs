@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use scenarios::invariants;
 use scenarios::subject::Subject;
-use scenarios::world::{Scenario, Setup};
+use scenarios::world::{Limits, Scenario, Setup};
 use sim::{Choices, Lies, Profile, Trace};
 
 fuzz_target!(|data: &[u8]| {
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
         subject: Subject::Hardened,
         profile: Profile::Posix,
         lies: Lies::NONE,
-        entries_max: None,
+        limits: Limits::NONE,
     };
     let mut choices = Choices::bytes(data);
     let record = setup.run(&mut choices, &Trace::hashing());

@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scenarios::run::{Keep, Source, run};
 use scenarios::seam::SimFiles;
 use scenarios::subject::Subject;
-use scenarios::world::{Scenario, Setup};
+use scenarios::world::{Limits, Scenario, Setup};
 use sim::{Disk, Lies, Profile, Trace};
 
 #[global_allocator]
@@ -24,7 +24,7 @@ fn seeds(criterion: &mut Criterion) {
         subject: Subject::Hardened,
         profile: Profile::Posix,
         lies: Lies::NONE,
-        entries_max: None,
+        limits: Limits::NONE,
     };
     let mut seed = 0;
     group.bench_function("seed", |bencher| {

@@ -14,6 +14,7 @@
 //! """
 //! # Since version 2, and optional:
 //! entries_max = 2  # where the workload is cut shorter than its world would make it
+//! joins_max = 0    # where the spare machine of a cluster joins less often
 //! command = "cargo sim replay seeds/name.toml"
 //! found = "cluster seed 17"
 //! minimal = true   # nothing smaller was found, and it was not for want of time
@@ -34,7 +35,7 @@ use sim::{Lies, Profile, Tape, TapeError};
 use crate::output::{self, OutputError};
 use crate::run::{Checked, Keep, RunError, Source, run};
 use crate::subject::Subject;
-use crate::world::{Scenario, Setup};
+use crate::world::{Limits, Scenario, Setup};
 
 /// The version that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
@@ -57,6 +58,9 @@ pub struct SeedFile {
     /// A workload cut shorter than its world would make it.
     #[serde(skip_serializing_if = "Option::is_none")]
     entries_max: Option<u64>,
+    /// Fewer times at which a spare machine joins or leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joins_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     /// A line that shows it, to be copied.
@@ -207,7 +211,7 @@ impl Case {
                 None => Lies::NONE,
                 Some(lie) => lie.parse::<Lies>().map_err(|error| name(error.to_string()))?,
             },
-            entries_max: file.entries_max,
+            limits: Limits { entries_max: file.entries_max, joins_max: file.joins_max },
         };
         let source = match (&file.seed, &file.tape) {
             (Some(seed), None) => Source::Seed(*seed),
@@ -278,7 +282,8 @@ impl SeedFile {
             profile: setup.profile.name().to_owned(),
             lie: setup.lies.name().map(str::to_owned),
             expect: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
-            entries_max: setup.entries_max,
+            entries_max: setup.limits.entries_max,
+            joins_max: setup.limits.joins_max,
             seed: None,
             command: None,
             found: None,

@@ -28,13 +28,13 @@ use sim::Tape;
 use self::pass::Pass;
 pub use self::size::Size;
 use crate::run::{Checked, Keep, RunError, Source, run};
-use crate::world::Setup;
+use crate::world::{Limits, Setup};
 
 /// What is asked of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Its workload is at most this long; see [`crate::world::Setup::entries_max`].
-    pub entries_max: Option<u64>,
+    /// What the world may do at most.
+    pub limits: Limits,
     /// The draws, to be replayed loosely.
     pub tape: Tape,
 }
@@ -94,7 +94,7 @@ pub struct Terms<'a> {
 pub fn shrink(start: &Attempt, judge: &Judge<'_>, terms: &Terms<'_>) -> Option<Shrunk> {
     let shown = judge(start)?;
     let before = Size::of(&shown);
-    let attempt = Attempt { entries_max: start.entries_max, tape: shown.tape };
+    let attempt = Attempt { limits: start.limits, tape: shown.tape };
     let mut search = Search { judge, terms, attempt, size: before, seen: BTreeSet::new(), runs: 1 };
     search.seen.insert(search.attempt.essence());
     let minimal = search.until_minimal();
@@ -199,7 +199,7 @@ impl Search<'_> {
                 let Some(shown) = shown else { continue };
                 let size = Size::of(&shown);
                 if size < self.size && locked.first.as_ref().is_none_or(|(first, ..)| at < *first) {
-                    let attempt = Attempt { entries_max: attempt.entries_max, tape: shown.tape };
+                    let attempt = Attempt { limits: attempt.limits, tape: shown.tape };
                     locked.first = Some((at, attempt, size));
                 }
             }
@@ -249,7 +249,7 @@ pub fn shrink_finding(
 ) -> Result<Option<Shrunk>, RunError> {
     let failed = Mutex::new(None);
     let judge = |attempt: &Attempt| {
-        let setup = Setup { entries_max: attempt.entries_max, ..setup };
+        let setup = Setup { limits: attempt.limits, ..setup };
         match run(setup, Source::Loose(attempt.tape.clone()), Keep::Nothing) {
             Ok(checked) => {
                 let shows = checked.violations.iter().any(|found| found.fingerprint == fingerprint);
@@ -263,7 +263,7 @@ pub fn shrink_finding(
             }
         }
     };
-    let start = Attempt { entries_max: setup.entries_max, tape };
+    let start = Attempt { limits: setup.limits, tape };
     let shrunk = shrink(&start, &judge, terms);
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

@@ -397,7 +397,10 @@ fn kept_runs_of_a_node_and_of_a_cluster_fill_the_page() {
         let picture = serde_json::to_value(&run).expect("strings and numbers");
         for (look, view) in VIEWS {
             let page = &mut open(&mut browser, &picture, view);
-            assert_eq!(page.evaluate("JSON.parse(document.getElementById('data').textContent).events.length"), run.events.len());
+            assert_eq!(
+                page.evaluate("JSON.parse(document.getElementById('data').textContent).events.length"),
+                run.events.len()
+            );
             assert_eq!(page.evaluate("document.querySelectorAll('#story li').length"), run.story.len());
             assert!(page.text("#violations").contains(&run.violations[0].fingerprint));
             page.press("n");

@@ -8,7 +8,7 @@ use sim::{Lies, Profile};
 
 use super::patience::Patience;
 use crate::subject::Subject;
-use crate::world::{Scenario, Setup};
+use crate::world::{Limits, Scenario, Setup};
 
 /// Parses a name that stands in a list, which help and completions show.
 fn one_of<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
@@ -40,7 +40,7 @@ pub(super) struct SetupArgs {
 impl SetupArgs {
     pub(super) fn setup(&self, scenario: Scenario) -> Setup {
         let (subject, profile) = (self.subject(), self.profile());
-        Setup { scenario, subject, profile, lies: self.lies(), entries_max: None }
+        Setup { scenario, subject, profile, lies: self.lies(), limits: Limits::NONE }
     }
 
     /// Whether a scenario runs the subject as what it is; if not, why.

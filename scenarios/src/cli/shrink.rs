@@ -124,7 +124,7 @@ fn one(args: &ShrinkArgs, task: &Task, jobs: usize) -> Result<Row, Refused> {
     let shrunk = search(task, fingerprint, first.tape.clone(), jobs, args.budget.0, patience);
     let shrunk = shrunk.map_err(|error| Refused::harness(error.to_string()))?;
     let shrunk = shrunk.ok_or_else(|| not_repeatable(task))?;
-    let setup = Setup { entries_max: shrunk.attempt.entries_max, ..task.setup };
+    let setup = Setup { limits: shrunk.attempt.limits, ..task.setup };
     let checked = run(setup, Source::Tape(shrunk.attempt.tape.clone()), Keep::Events);
     let checked = checked.map_err(|error| Refused::harness(error.to_string()))?;
     if !checked.violations.iter().any(|found| found.fingerprint == fingerprint) {

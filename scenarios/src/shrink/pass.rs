@@ -6,6 +6,7 @@ use sim::{Draw, Tape};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Attempt;
+use crate::world::Limits;
 
 impl Attempt {
     /// What matters of an attempt in loose replay: each site's values in order. Zeros at the end of a site are what it
@@ -17,7 +18,9 @@ impl Attempt {
         }
         let mut hash = Xxh3::new();
         let mut take = |number: u64| hash.update(&number.to_le_bytes());
-        take(self.entries_max.map_or(0, |most| most.saturating_add(1)));
+        for most in [self.limits.entries_max, self.limits.joins_max] {
+            take(most.map_or(0, |most| most.saturating_add(1)));
+        }
         for (site, values) in values {
             let Some(last) = values.iter().rposition(|value| *value > 0) else { continue };
             site.bytes().for_each(|byte| take(u64::from(byte)));
@@ -43,7 +46,7 @@ pub(super) enum By {
 pub(super) enum Pass {
     /// Nothing unusual at all; only in one group of sites (the part of their names before the first dot); in all but one.
     Calm,
-    /// A shorter workload.
+    /// A shorter workload, and no member more.
     Shorter,
     /// Nothing unusual at one site.
     Sites,
@@ -106,6 +109,7 @@ struct Edit {
     set: Vec<(usize, u64)>,
     delete: BTreeSet<usize>,
     entries_max: Option<u64>,
+    joins_max: Option<u64>,
 }
 
 impl Edit {
@@ -147,8 +151,10 @@ impl Plan<'_> {
                 !edit.delete.contains(&(at - 1))
             });
         }
-        let entries_max = edit.entries_max.or(self.attempt.entries_max);
-        let attempt = Attempt { entries_max, tape: Tape(draws) };
+        let Limits { entries_max, joins_max } = self.attempt.limits;
+        let limits =
+            Limits { entries_max: edit.entries_max.or(entries_max), joins_max: edit.joins_max.or(joins_max) };
+        let attempt = Attempt { limits, tape: Tape(draws) };
         (attempt != *self.attempt).then_some(attempt)
     }
 }
@@ -158,7 +164,7 @@ impl Pass {
         let outline = Outline::of(&attempt.tape.0);
         let edits = match self {
             Pass::Calm => outline.calm(),
-            Pass::Shorter => shorter(attempt.entries_max),
+            Pass::Shorter => shorter(attempt.limits),
             Pass::Sites => outline.sites.iter().map(|site| Edit::zero(site.clone())).collect(),
             Pass::Raise => outline.raise(),
             Pass::Tail => outline.tail(),
@@ -171,10 +177,10 @@ impl Pass {
                 let matter = outline.in_order(by, |at| last[at].is_some_and(|last| at <= last));
                 chunks(&matter, parts).map(Edit::delete).collect()
             }
-            Pass::Entries => outline.entries(attempt.entries_max),
+            Pass::Entries => outline.entries(attempt.limits.entries_max),
             Pass::Units => outline.units(),
             Pass::Others => outline.others(),
-            Pass::BeginElsewhere => outline.begin_elsewhere(attempt.entries_max),
+            Pass::BeginElsewhere => outline.begin_elsewhere(attempt.limits.entries_max),
             Pass::Reroll => outline.reroll(),
             Pass::Lower => outline.lower(),
             Pass::Merge => outline.merge(),
@@ -183,12 +189,14 @@ impl Pass {
     }
 }
 
-/// Lengths of a workload, from nothing on; the first that still shows the finding is the shortest.
-fn shorter(entries_max: Option<u64>) -> Vec<Edit> {
+/// Nobody who joins, and lengths of a workload, from nothing on; the first that still shows the finding is the shortest.
+fn shorter(limits: Limits) -> Vec<Edit> {
     /// No world has a longer one.
     const LONGEST: u64 = 20;
-    let limits = 0..entries_max.unwrap_or(LONGEST).min(LONGEST);
-    limits.map(|most| Edit { entries_max: Some(most), ..Edit::default() }).collect()
+    let joins = (limits.joins_max != Some(0)).then_some(Edit { joins_max: Some(0), ..Edit::default() });
+    let lengths = 0..limits.entries_max.unwrap_or(LONGEST).min(LONGEST);
+    let shorter = |most| Edit { entries_max: Some(most), ..Edit::default() };
+    joins.into_iter().chain(lengths.map(shorter)).collect()
 }
 
 /// Chunks from the end on: what is late has led to the least.

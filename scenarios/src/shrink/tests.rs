@@ -9,6 +9,7 @@ use proptest::strategy::ValueTree;
 use sim::{Choices, Site};
 
 use super::*;
+use crate::world::Limits;
 
 const LENGTH: Site = Site::new("toy.length");
 const CLASS: Site = Site::new("log.class");
@@ -27,7 +28,7 @@ const EQUAL: &str = "equal";
 /// A log of up to 20 entries with arguments and crashes between them, and messages that mean nothing.
 fn toy(attempt: &Attempt) -> (BTreeSet<&'static str>, Shown) {
     let mut choices = Choices::replayed_loosely(attempt.tape.clone());
-    toy_with(&mut choices, attempt.entries_max)
+    toy_with(&mut choices, attempt.limits.entries_max)
 }
 
 fn toy_with(choices: &mut Choices, entries_max: Option<u64>) -> (BTreeSet<&'static str>, Shown) {
@@ -76,7 +77,7 @@ fn judge(fingerprint: &'static str) -> impl Fn(&Attempt) -> Option<Shown> + Sync
 fn seed_that_shows(fingerprints: &[&str]) -> Attempt {
     let ran = (0..100_000).map(|seed| toy_with(&mut Choices::seeded(seed), None));
     let mut showing = ran.filter(|(found, _)| fingerprints.iter().all(|wanted| found.contains(wanted)));
-    Attempt { entries_max: None, tape: showing.next().expect("a seed shows it").1.tape }
+    Attempt { limits: Limits::NONE, tape: showing.next().expect("a seed shows it").1.tape }
 }
 
 fn search(start: &Attempt, judge: &Judge<'_>, jobs: usize) -> Shrunk {
@@ -121,7 +122,7 @@ fn draws_that_must_be_equal_are_lowered_together() {
 fn the_result_is_fit_for_strict_replay() {
     let shrunk = search(&seed_that_shows(&[LARGER]), &judge(LARGER), 2);
     let mut choices = Choices::replayed(shrunk.attempt.tape.clone());
-    let (found, _) = toy_with(&mut choices, shrunk.attempt.entries_max);
+    let (found, _) = toy_with(&mut choices, shrunk.attempt.limits.entries_max);
     assert!(found.contains(LARGER));
     assert_eq!(choices.finish().expect("it is what a run has drawn"), shrunk.attempt.tape);
 }

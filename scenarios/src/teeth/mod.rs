@@ -35,7 +35,7 @@ pub use self::registry::RegistryLie;
 pub use self::trial::{Catch, Trial, put_all_to_trial, put_to_trial};
 use crate::invariants::Violation;
 use crate::subject::{Life, Member, Mistake, Subject, Surroundings, as_merged, hardened};
-use crate::world::{Scenario, Setup};
+use crate::world::{Limits, Scenario, Setup};
 
 /// What kind of wrong thing it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +272,7 @@ impl Wrong {
             How::Disk(lies) => (self.base(), lies),
             _ => (Subject::Wrong(self), Lies::NONE),
         };
-        Setup { scenario, subject, profile: Profile::Posix, lies, entries_max: None }
+        Setup { scenario, subject, profile: Profile::Posix, lies, limits: Limits::NONE }
     }
 
     /// Starts a life of it as a member of a cluster.

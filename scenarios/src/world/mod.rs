@@ -93,10 +93,23 @@ pub struct Setup {
     pub profile: Profile,
     /// How the disk lies; honest by default.
     pub lies: Lies,
-    /// Makes the workload shorter than its world would: so many entries of a log, or requests of all clients together.
-    /// A world's workload has a length below which no draw brings it, and what is minimised needs less. Nothing is drawn
-    /// for it, so that a run without it stays what it is.
+    /// What the world may do at most; without limits by default.
+    pub limits: Limits,
+}
+
+/// What a world may do at most, beside what it draws. A workload has a length below which no draw brings it, and what is
+/// minimised needs less. Nothing is drawn for a limit, so that a run without one stays what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of a log that are delivered, and requests that clients of a cluster make.
     pub entries_max: Option<u64>,
+    /// How often the spare machine of a cluster joins or leaves.
+    pub joins_max: Option<u64>,
+}
+
+impl Limits {
+    /// No limits but those of the worlds themselves.
+    pub const NONE: Limits = Limits { entries_max: None, joins_max: None };
 }
 
 /// What a run came to.

@@ -177,7 +177,7 @@ impl<'a> Node<'a> {
             host_position: 0,
             tag: 0,
             delivered: BTreeSet::new(),
-            entries_max: setup.entries_max,
+            entries_max: setup.limits.entries_max,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
         }

@@ -4,14 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use sim::{Lies, Profile};
 
 use super::super::Exit;
 use super::ShrinkArgs;
+use crate::results::{FindingResult, Results};
 use crate::run::Source;
 use crate::seeds::{Case, SeedFileError};
-use crate::world::Setup;
+use crate::world::{Limits, Setup};
 
 /// Why nothing, or nothing more, is shrunk.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(super) fn all(args: &ShrinkArgs) -> Result<Vec<Task>, Refused> {
     }
     let path = Path::new(&args.what);
     match fs::read(path) {
-        Ok(bytes) if bytes.trim_ascii_start().starts_with(b"{") => of_sweep(args, &bytes),
+        Ok(bytes) if bytes.trim_ascii_start().starts_with(b"{") => of_results(args, path),
         Ok(_) => of_file(args, path).map(|task| vec![task]),
         Err(source) => Err(unreadable(path, source)),
     }
@@ -147,63 +147,35 @@ fn of_file(args: &ShrinkArgs, path: &Path) -> Result<Task, Refused> {
     })
 }
 
-/// What is needed of the JSON of a sweep.
-#[derive(Deserialize)]
-struct Sweep {
-    command: String,
-    subject: String,
-    profile: String,
-    scenarios: Vec<OfScenario>,
-}
-
-#[derive(Deserialize)]
-struct OfScenario {
-    name: String,
-    findings: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    fingerprint: String,
-    first_seed: u64,
-    reproduce: String,
-}
-
-fn of_sweep(args: &ShrinkArgs, bytes: &[u8]) -> Result<Vec<Task>, Refused> {
-    let wrong = |why: String| Refused::harness(format!("{}: {why}", args.what));
-    let sweep: Sweep = serde_json::from_slice(bytes)
-        .map_err(|error| wrong(format!("not the JSON of a whole sweep: {error}")))?;
-    if sweep.command != "sweep" {
-        return Err(wrong(format!("the JSON of `{}`; give that of `sweep`", sweep.command)));
-    }
+fn of_results(args: &ShrinkArgs, path: &Path) -> Result<Vec<Task>, Refused> {
+    let results = Results::read(path).map_err(|error| Refused::harness(error.to_string()))?;
+    let wrong = |why: &dyn std::fmt::Display| Refused::harness(format!("{}: {why}", args.what));
     let mut tasks = Vec::new();
-    for scenario in &sweep.scenarios {
-        for listed in &scenario.findings {
-            if args.fingerprint.as_ref().is_some_and(|only| *only != listed.fingerprint) {
-                continue;
-            }
-            // The report names the lie of the disk nowhere but here.
-            let lie = listed.reproduce.split(' ').skip_while(|word| *word != "--lie").nth(1);
+    for sweep in &results.sweeps {
+        for scenario in &sweep.scenarios {
             let setup = Setup {
-                scenario: scenario.name.parse().map_err(|error| wrong(format!("{error}")))?,
-                subject: sweep.subject.parse().map_err(|error| wrong(format!("{error}")))?,
-                profile: sweep.profile.parse().map_err(|error| wrong(format!("{error}")))?,
-                lies: match lie {
+                scenario: scenario.name.parse().map_err(|error| wrong(&error))?,
+                subject: sweep.subject.parse().map_err(|error| wrong(&error))?,
+                profile: sweep.profile.parse().map_err(|error| wrong(&error))?,
+                lies: match &sweep.lie {
                     None => Lies::NONE,
-                    Some(lie) => lie.parse().map_err(|error| wrong(format!("{error}")))?,
+                    Some(lie) => lie.parse().map_err(|error| wrong(&error))?,
                 },
-                entries_max: None,
+                limits: Limits::NONE,
             };
-            tasks.push(Task {
-                what: format!("{} seed {}", setup.scenario, listed.first_seed),
+            let wanted = |found: &&FindingResult| {
+                args.fingerprint.as_ref().is_none_or(|only| *only == found.fingerprint)
+            };
+            tasks.extend(scenario.findings.iter().filter(wanted).map(|found| Task {
+                what: format!("{} seed {}", setup.scenario, found.first_seed),
                 setup,
-                source: Source::Seed(listed.first_seed),
-                wanted: Wanted::Listed(listed.fingerprint.clone()),
+                source: Source::Seed(found.first_seed),
+                wanted: Wanted::Listed(found.fingerprint.clone()),
                 dir: out(args),
                 name: args.name.clone(),
                 case: None,
                 replaces: None,
-            });
+            }));
         }
     }
     match &args.fingerprint {

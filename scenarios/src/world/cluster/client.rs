@@ -174,6 +174,7 @@ pub(super) enum Order {
 /// id; and between that a spare machine joins, gets a vote, and leaves.
 pub(super) async fn operator(shared: Arc<Shared>, spare: usize) {
     let mut client = Client::new(&shared, OPERATOR);
+    let mut joins = 0;
     loop {
         let pause = 300 + 600 * shared.draw(|choices| choices.draw(OPERATOR_PAUSE, 6));
         sleep(Duration::from_millis(pause)).await;
@@ -184,7 +185,8 @@ pub(super) async fn operator(shared: Arc<Shared>, spare: usize) {
         if let Some(licence) = lost {
             shared.books().operating = true;
             replace(&mut client, licence).await;
-        } else if !shared.books().closing {
+        } else if !shared.books().closing && shared.setup.limits.joins_max.is_none_or(|most| joins < most) {
+            joins += 1;
             shared.books().operating = true;
             routine(&mut client, spare).await;
         }

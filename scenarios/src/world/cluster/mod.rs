@@ -118,7 +118,7 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
         let ratios = [Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)];
         let invalid = shared.draw(|choices| *choices.pick(STORM, &ratios));
         let mix = Mix { invalid, early_registration: true };
-        let quota = match setup.entries_max {
+        let quota = match setup.limits.entries_max {
             None => REQUESTS / clients,
             Some(most) => (most / clients + u64::from(me <= most % clients)).min(REQUESTS / clients),
         };
