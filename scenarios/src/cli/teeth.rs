@@ -1,6 +1,7 @@
 //! `cargo sim teeth`.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use anstyle::Style;
@@ -13,6 +14,7 @@ use super::args::{EffortArgs, Format, OutputArgs};
 use super::patience::Patience;
 use super::style::{BAD, COMMAND, HEAD};
 use super::{Exit, complain, reproduce};
+use crate::output;
 use crate::prove::script;
 use crate::run::RunError;
 use crate::teeth::barriers::{self, Judgement, Mutant};
@@ -35,6 +37,9 @@ pub(super) struct TeethArgs {
     effort: EffortArgs,
     #[command(flatten)]
     output: OutputArgs,
+    /// Write the report to teeth.json there as well
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 impl TeethArgs {
@@ -185,6 +190,12 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
         complain(&unknown);
         return Ok(Exit::Usage);
     }
+    if let Some(dir) = &args.out
+        && let Err(error) = output::prepare(dir)
+    {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
+    }
     let mut wrong: Vec<WrongReport> = match search(args, jobs, patience) {
         Ok(trials) => trials.iter().map(WrongReport::from).collect(),
         Err(error) => {
@@ -209,6 +220,13 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
             writeln!(out)?;
         }
         Format::Text => table(&report, out)?,
+    }
+    if let Some(dir) = &args.out {
+        let bytes = serde_json::to_vec(&report).expect("strings and numbers always serialise");
+        if let Err(error) = output::write(&dir.join("teeth.json"), &bytes) {
+            complain(&error.to_string());
+            return Ok(Exit::HarnessFailed);
+        }
     }
     let uncaught = report.wrong.iter().any(|row| !row.caught && !row.redundant);
     Ok(if uncaught { Exit::Violation } else { Exit::Clean })

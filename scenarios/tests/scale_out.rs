@@ -1,0 +1,168 @@
+//! What runs elsewhere: the workflows, the Job for Kubernetes and the line for Slurm, held to what they promise.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).expect("it is part of the project")
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&read(path)).expect("YAML")
+}
+
+/// A directory in which `name` is a program that prints its arguments, one a line.
+fn stand_in(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = dir.path().join(name);
+    fs::write(&program, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 1\n").expect("a directory of ours");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    dir
+}
+
+/// Runs a shell's line with a stand-in for the program, and gives what follows `--shard` and `--seeds`.
+fn shard_and_seeds(program: &str, shell: &[&str], env: &[(&str, &str)], status: i32) -> (String, String) {
+    let dir = stand_in(program);
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).env_clear().env("PATH", path).envs(env.iter().copied());
+    let output = command.output().expect("a shell");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said} {complaint}");
+    let after = |option: &str| {
+        let mut words = said.lines().skip_while(|word| *word != option);
+        words.nth(1).unwrap_or_else(|| panic!("no {option} in {said}")).to_owned()
+    };
+    (after("--shard"), after("--seeds"))
+}
+
+fn shares(count: u64) -> BTreeSet<String> {
+    (1..=count).map(|share| format!("{share}/{count}")).collect()
+}
+
+#[test]
+fn the_kubernetes_job_is_one_and_its_pods_run_every_shard_once() {
+    let document = yaml(".ci/k8s/sweep.yaml");
+    let job: Job = serde_json::from_value(document.clone()).expect("a Job of batch/v1");
+    // A field that Kubernetes does not know does not come back.
+    assert_eq!(serde_json::to_value(&job).expect("JSON"), document);
+    let spec = job.spec.expect("a spec");
+    assert_eq!(spec.completion_mode.as_deref(), Some("Indexed"));
+    let completions = u64::try_from(spec.completions.expect("a number of shards")).expect("positive");
+    let pod = spec.template.spec.expect("a pod");
+    assert_eq!(pod.restart_policy.as_deref(), Some("Never"), "a limit for each index needs it");
+    let container = &pod.containers[0];
+    let shell: Vec<&str> =
+        container.command.iter().chain(&container.args).flatten().map(String::as_str).collect();
+    let mut ran = BTreeSet::new();
+    for index in 0..completions {
+        let index = index.to_string();
+        let mut env = vec![("JOB_COMPLETION_INDEX", index.as_str())];
+        let given = container.env.iter().flatten();
+        env.extend(given.map(|one| (one.name.as_str(), one.value.as_deref().unwrap_or_default())));
+        // A finding (status 1 of the stand-in) is a result and no failure of the pod.
+        let (shard, seeds) = shard_and_seeds("scenarios", &shell, &env, 0);
+        assert!(seeds.starts_with("0.."), "{seeds}");
+        assert!(ran.insert(shard), "no shard twice");
+    }
+    assert_eq!(ran, shares(completions));
+}
+
+#[test]
+fn the_slurm_line_runs_every_shard_once() {
+    let readme = read("README.md");
+    let line = readme.lines().find(|line| line.contains("sbatch --array=")).expect("it is in the README");
+    let count = line.split("--array=1-").nth(1).and_then(|rest| rest.split(' ').next()).expect("a range");
+    let wrapped = line.split('\'').nth(1).expect("what each task runs");
+    let mut ran = BTreeSet::new();
+    for task in 1..=count.parse::<u64>().expect("a number") {
+        let task = task.to_string();
+        let env = [("SLURM_ARRAY_TASK_ID", task.as_str()), ("SLURM_ARRAY_TASK_COUNT", count)];
+        let (shard, _) = shard_and_seeds("cargo", &["/bin/sh", "-c", wrapped], &env, 1);
+        assert!(ran.insert(shard), "no shard twice");
+    }
+    assert_eq!(ran, shares(count.parse().expect("a number")));
+}
+
+/// The lines that a workflow runs.
+fn runs(workflow: &Value) -> Vec<String> {
+    let jobs = workflow["jobs"].as_object().expect("jobs").values();
+    let steps = jobs.flat_map(|job| job["steps"].as_array().expect("steps"));
+    steps.filter_map(|step| step["run"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_workflows_run_what_anybody_can_run() {
+    assert_eq!(runs(&yaml(".github/workflows/ci.yml")), [".ci/run"]);
+    let nightly = yaml(".github/workflows/nightly.yml");
+    let script = read(".ci/nightly");
+    let mut steps = BTreeSet::new();
+    for line in runs(&nightly).iter().filter(|line| !line.starts_with("echo") && !line.starts_with("mkdir")) {
+        let step = line.strip_prefix(".ci/nightly ").unwrap_or_else(|| panic!("{line} is not of the script"));
+        steps.insert(step.split(' ').next().expect("a word").to_owned());
+    }
+    let jobs = &nightly["jobs"];
+    let matrix = jobs["long"]["strategy"]["matrix"]["step"].as_array().expect("steps");
+    steps.extend(matrix.iter().map(|step| step.as_str().expect("a name").to_owned()));
+    steps.remove("${{");
+    let all = ["fuzz", "prove", "report", "seeds", "sweep", "teeth"];
+    assert_eq!(steps, all.map(str::to_owned).into(), "the night does everything that the script knows");
+    assert!(all.iter().all(|step| script.contains(&format!("\n{step}() {{"))));
+    let matrix = &jobs["sweep"]["strategy"]["matrix"];
+    let names = |key: &str| -> BTreeSet<String> {
+        let list = matrix[key].as_array().expect("a list");
+        list.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names("profile"), sim::Profile::ALL.map(|profile| profile.name().to_owned()).into());
+    assert_eq!(names("shard"), shares(names("shard").len() as u64));
+}
+
+#[test]
+fn nights_have_seeds_of_their_own() {
+    let seeds = |night: &str| {
+        let dir = stand_in("cargo");
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        let output = Command::new(root().join(".ci/nightly"))
+            .args(["sweep", "posix", "1/2"])
+            .env("PATH", path)
+            .envs([("NIGHT", night), ("SINGLE_SEEDS", "10000000"), ("CLUSTER_SEEDS", "5")])
+            .output()
+            .expect("the script");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success(), "{said}");
+        let words: Vec<&str> = said.lines().collect();
+        let ranges = words.windows(2).filter(|pair| pair[0] == "--seeds").map(|pair| pair[1].to_owned());
+        let ends = |range: String| {
+            let (first, end) = range.split_once("..").expect("a range");
+            (first.parse::<u64>().expect("a seed"), end.parse::<u64>().expect("a seed"))
+        };
+        let ranges: Vec<(u64, u64)> = ranges.map(ends).collect();
+        assert_eq!(ranges.len(), 2, "{said}");
+        assert_eq!(ranges[0].0, ranges[1].0);
+        ranges[0]
+    };
+    let (first, second) = (seeds("2026-02-28"), seeds("2026-03-01"));
+    assert!(first.1 <= second.0, "{first:?} {second:?}");
+    assert_eq!(seeds("2026-03-01"), second, "a night can be run again");
+}
+
+#[test]
+fn the_script_says_what_it_knows() {
+    let output = Command::new(root().join(".ci/nightly")).output().expect("the script");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    for step in ["sweep PROFILE K/N", "prove", "teeth", "fuzz", "seeds", "report", "all"] {
+        assert!(said.contains(&format!(".ci/nightly {step}")), "{step}: {said}");
+    }
+}
