@@ -14,6 +14,8 @@ mod story;
 pub mod tap;
 mod text;
 
+use std::path::Path;
+
 use serde::Serialize;
 
 pub(crate) use self::locate::arises;
@@ -265,7 +267,12 @@ impl Timeline {
 }
 
 fn title(setup: &Setup, reproduce: &str) -> String {
+    // `cargo sim replay WHAT`: a seed, or the path of a seed file.
     let what = reproduce.split_whitespace().nth(3).unwrap_or_default();
+    let what = match what.parse::<u64>() {
+        Ok(seed) => format!("seed {seed}"),
+        Err(_) => Path::new(what).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
     format!("{}, {}, {what}", setup.scenario, setup.subject)
 }
 

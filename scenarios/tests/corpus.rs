@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use scenarios::run::Keep;
+use scenarios::run::{Keep, RunError};
 use scenarios::seeds::{Answer, Case};
 
 fn corpus() -> Vec<Case> {
@@ -29,5 +29,20 @@ fn every_seed_file_shows_what_it_was_kept_for() {
 fn every_seed_file_says_what_it_shows() {
     for case in corpus() {
         assert!(case.file.shows.len() > 20, "{} says nothing", case.name);
+    }
+}
+
+/// Recorded by an older build of this project, which drew other things in another order.
+#[test]
+fn tapes_of_an_older_build_still_show_what_they_were_recorded_for() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/older");
+    let cases = Case::read_all(&dir).expect("they can be read");
+    assert!(cases.len() > 10, "{}", cases.len());
+    for case in cases {
+        let strict = case.replay(true, Keep::Nothing).expect_err("it was recorded by another build");
+        let replayed = case.replay(false, Keep::Nothing).expect("it is followed as far as it fits");
+        assert_eq!(replayed.answer, Answer::Same, "{}", case.name);
+        let diverged = replayed.checked.diverged.expect("that is where strict replay gives up");
+        assert_eq!(RunError::Mismatch(diverged), strict, "{}", case.name);
     }
 }

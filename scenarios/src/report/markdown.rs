@@ -205,7 +205,7 @@ mod tests {
     use crate::results::Digest;
     use crate::run::Range;
     use crate::subject::Subject;
-    use crate::world::{Scenario, Setup};
+    use crate::world::{Limits, Scenario, Setup};
 
     #[test]
     fn a_summary_stays_within_its_bound_and_the_most_frequent_findings_are_in_it() {
@@ -239,6 +239,7 @@ mod tests {
             subject: Subject::Hardened,
             profile: sim::Profile::Posix,
             lies: sim::Lies::NONE,
+            limits: Limits::NONE,
         };
         let text = markdown(&[Sweep::new(&setup, 1, 1.0, vec![row])], None);
         assert!(text.len() < BYTES_MAX + 100, "{}", text.len());

@@ -103,7 +103,7 @@ impl Filler<'_> {
             name: reading.name,
             text: reading.text,
             entry: self.entries.get(&lane).copied(),
-            to: None,
+            to: addressee(event).map(self.lane),
             arrives: None,
             tone: reading.tone,
             fate: None,
@@ -115,14 +115,13 @@ impl Filler<'_> {
 
     fn sent(&mut self, event: &Event, id: usize) {
         let [to, label, due] = event.numbers;
-        self.timeline.events[id].to = Some((self.lane)(to));
         self.under_way.entry((event.who, to, label, due)).or_default().push(id);
     }
 
     /// A message gets to its end: there, or nowhere.
     fn arrived(&mut self, event: &Event) {
-        let [link, label, due] = event.numbers;
-        let to = link ^ event.who.rotate_left(32);
+        let [_, label, due] = event.numbers;
+        let to = addressee(event).expect("it is a message");
         let Some(sent) = self.under_way.get_mut(&(event.who, to, label, due)).filter(|sent| !sent.is_empty())
         else {
             return;
@@ -149,6 +148,10 @@ impl Filler<'_> {
             tone: Tone::Bad,
         };
         let id = self.push(&self.events[at], reading);
+        // What is taken down of nobody in particular is what came of the step before.
+        if self.events[at].who == 0 && id > 0 {
+            self.timeline.events[id].lane = self.timeline.events[id - 1].lane;
+        }
         let difference = violation.difference.clone();
         self.timeline.violations.push(Broken {
             invariant: violation.invariant,
@@ -206,31 +209,18 @@ impl Filler<'_> {
                 let logged = event.beside.as_ref()?.downcast_ref::<tap::Logged>()?;
                 let is_step = logged.target.starts_with("applier") && logged.level <= tracing::Level::DEBUG;
                 let tone = if logged.level <= tracing::Level::WARN { Tone::Warn } else { Tone::Plain };
-                named(if is_step { Kind::Step } else { Kind::Log }, logged.target, tone)
+                // Which part of it is enough.
+                let name = logged.target.split("::").nth(1).unwrap_or(logged.target);
+                named(if is_step { Kind::Step } else { Kind::Log }, name, tone)
             }
-            kind if kind.starts_with("net.") => return Some(self.message(event)),
+            kind if kind.starts_with("net.") => message(event),
             _ => reading(Kind::Disk, Tone::Plain),
         })
     }
 
-    fn message(&self, event: &Event) -> Reading {
-        let [first, label, due] = event.numbers;
-        let to = if event.kind == "net.send" { first } else { first ^ event.who.rotate_left(32) };
-        let what = cluster::message_name(label);
-        let to = self.timeline.lane_name((self.lane)(to)).to_owned();
-        let (how, tone) = match event.kind {
-            "net.send" => (format!("to {to}, due at {due} ms"), Tone::Plain),
-            "net.drop" => (format!("to {to}, dropped"), Tone::Warn),
-            "net.cut" => (format!("to {to}, cut off"), Tone::Warn),
-            "net.duplicate" => (format!("to {to}, twice"), Tone::Warn),
-            _ => (format!("to {to}, held up until {due} ms"), Tone::Warn),
-        };
-        Reading { kind: Kind::Message, name: what.to_owned(), text: how, tone }
-    }
-
     fn was_under_way(&self, event: &Event) -> bool {
-        let [link, label, due] = event.numbers;
-        let to = link ^ event.who.rotate_left(32);
+        let [_, label, due] = event.numbers;
+        let to = addressee(event).expect("it is a message");
         self.under_way.get(&(event.who, to, label, due)).is_some_and(|sent| !sent.is_empty())
     }
 
@@ -239,6 +229,28 @@ impl Filler<'_> {
         let before = self.events[..at].iter().rev().find(|before| before.who == who && !is_hidden(before));
         before.is_some_and(|before| before.kind == "crash")
     }
+}
+
+/// Whom a message is for.
+fn addressee(event: &Event) -> Option<u64> {
+    let first = event.numbers[0];
+    match event.kind {
+        "net.send" => Some(first),
+        kind if kind.starts_with("net.") => Some(first ^ event.who.rotate_left(32)),
+        _ => None,
+    }
+}
+
+fn message(event: &Event) -> Reading {
+    let [_, label, due] = event.numbers;
+    let (text, tone) = match event.kind {
+        "net.send" => (format!("due at {due} ms"), Tone::Plain),
+        "net.drop" => ("dropped".to_owned(), Tone::Warn),
+        "net.cut" => ("cut off".to_owned(), Tone::Warn),
+        "net.duplicate" => ("twice".to_owned(), Tone::Warn),
+        _ => (format!("held up until {due} ms"), Tone::Warn),
+    };
+    Reading { kind: Kind::Message, name: cluster::message_name(label).to_owned(), text, tone }
 }
 
 /// Whether an event only carries something for other moments.

@@ -80,7 +80,8 @@ impl<'a> Shelf<'a> {
         }
         let sidecar = now.sidecar.seen.as_deref();
         now.memory = self.memory.get(&lane).map(|memory| name_keys(memory, sidecar));
-        if self.now.get(&lane) == Some(&now) {
+        // Who is no node holds nothing.
+        if self.now.get(&lane).unwrap_or(&Stores::default()) == &now {
             return None;
         }
         self.now.insert(lane, now.clone());

@@ -38,7 +38,7 @@ pub fn text(timeline: &Timeline, detail: Detail, width: usize, out: &mut impl Wr
             }
         }
         match calls {
-            1 => table.row(moment, &sentence(moment), style(moment), out)?,
+            1 => table.row(moment, &sentence(timeline, moment), style(moment), out)?,
             _ => table.row(moment, &format!("{calls} calls to the disk"), Style::new().dimmed(), out)?,
         }
         for fate in &moment.fates {
@@ -72,7 +72,7 @@ fn is_plain_call(moment: &Moment) -> bool {
     moment.kind == Kind::Step || (moment.kind == Kind::Disk && !lost)
 }
 
-fn sentence(moment: &Moment) -> String {
+fn sentence(timeline: &Timeline, moment: &Moment) -> String {
     let Moment { kind, name, text, .. } = moment;
     let mut sentence = match kind {
         Kind::Verdict if name == "answer" => format!("= {text}"),
@@ -86,8 +86,8 @@ fn sentence(moment: &Moment) -> String {
         }
         Kind::Crash => format!("{} {text}", name.to_uppercase()),
         Kind::Fault => format!("! {name} {text}"),
-        Kind::Step => format!("- {text}"),
-        Kind::Message => format!("> {name} {text}"),
+        Kind::Step => format!("- {name}: {text}"),
+        Kind::Message => format!("> {name} to {}, {text}", timeline.lane_name(moment.to.unwrap_or(0))),
         Kind::Role => format!("LEADS {text}"),
         Kind::Log => format!(". {text}"),
         Kind::Violation => format!("VIOLATION {text}"),
