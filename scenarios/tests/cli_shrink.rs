@@ -60,7 +60,8 @@ fn a_shrunk_seed_is_kept_in_a_file_that_shows_the_same_finding() {
     let replayed = json(&["replay", path(&file), "--format", "json"], 1);
     let findings = replayed["findings"].as_array().expect("a list");
     assert!(findings.iter().any(|found| found["fingerprint"] == FINGERPRINT), "{replayed:#}");
-    check(&["seeds", "--dir", path(dir.path())], 0, &["as expected"]);
+    let state = dir.path().join("state");
+    check(&["seeds", "--check", "--dir", path(dir.path()), "--out", path(&state)], 0, &["same finding"]);
 }
 
 #[test]
@@ -148,8 +149,8 @@ fn a_file_that_cannot_be_used_is_left_alone() {
     let file = dir.path().join("case");
     let bad = [
         ("version = 9\n", "version 9"),
-        ("{\"command\":\"sweep\"", "not the JSON of a whole sweep"),
-        ("{\"command\":\"prove\",\"subject\":\"\",\"profile\":\"\",\"scenarios\":[]}", "prove"),
+        ("{\"command\":\"sweep\"", "not the results of a sweep"),
+        ("{\"command\":\"prove\",\"version\":1,\"subject\":\"\",\"profile\":\"\",\"scenarios\":[]}", "prove"),
         ("", "not a whole seed file"),
     ];
     for (content, said) in bad {
