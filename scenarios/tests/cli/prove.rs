@@ -1,12 +1,10 @@
 //! `cargo sim prove` as its users and their scripts meet it.
 
-mod command;
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use command::{check, json, text};
+use crate::command::{check, json, text};
 use serde_json::Value;
 
 /// The quickest proof there is.

@@ -1,13 +1,14 @@
 //! The page of a timeline in a real browser: what it shows, how it answers to keys and filters, and how it looks.
 
-mod common {
-    pub(crate) mod browser;
-}
+mod browser;
+#[path = "../cli/command.rs"]
+mod command;
 mod pictures;
+mod report;
 
 use std::path::Path;
 
-use common::browser::{Browser, Page, VIEWS, View};
+use browser::{Browser, Page, VIEWS, View};
 use scenarios::page::timeline;
 use scenarios::run::Keep;
 use scenarios::seeds::Case;

@@ -1,11 +1,9 @@
 //! `cargo sim shrink` as its users and their scripts meet it.
 
-mod command;
-
 use std::fs;
 use std::path::Path;
 
-use command::{check, json, text};
+use crate::command::{check, json, text};
 use tempfile::TempDir;
 
 const SETUP: [&str; 4] = ["--scenario", "single", "--subject", "as-merged"];

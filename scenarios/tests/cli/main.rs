@@ -1,6 +1,10 @@
 //! The command line as its users and their scripts meet it.
 
 mod command;
+mod manners;
+mod prove;
+mod report;
+mod shrink;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,12 +1,10 @@
 //! `cargo sim report`, shards and their merging, as users and their scripts meet them.
 
-mod command;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use command::{check, json, text};
+use crate::command::{check, json, text};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -1,14 +1,9 @@
 //! The page of a report in a real browser: what it shows, how it answers to keys and filters, and how it looks.
 
-mod command;
-mod common {
-    pub(crate) mod browser;
-}
-
 use std::sync::OnceLock;
 
-use command::{check, json, text};
-use common::browser::{Browser, Page, VIEWS, View};
+use crate::browser::{Browser, Page, VIEWS, View};
+use crate::command::{check, json, text};
 use serde_json::Value;
 
 const WIDE: View = View::light(1920, 1080);

@@ -1,13 +1,11 @@
 //! How the command line behaves where people and CI systems meet it: help, completions, manual pages, interrupts.
 
-mod command;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use command::{check, json, text};
+use crate::command::{check, json, text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
