@@ -272,7 +272,7 @@ impl Coverage {
     /// All crashes of another one more.
     pub fn merge(&mut self, other: &Coverage) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            *mine += theirs;
+            *mine = mine.saturating_add(*theirs);
         }
     }
 
@@ -337,7 +337,8 @@ impl<'de> Deserialize<'de> for Coverage {
             let point = cell.point.parse().map_err(D::Error::custom)?;
             let fate = cell.fate.parse().map_err(D::Error::custom)?;
             let outcome = cell.outcome.parse().map_err(D::Error::custom)?;
-            coverage.0[index(point, fate, outcome)] += cell.count;
+            let count = &mut coverage.0[index(point, fate, outcome)];
+            *count = count.saturating_add(cell.count);
         }
         Ok(coverage)
     }

@@ -129,7 +129,7 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
             let events = trace.take_events();
             return Ok(Checked {
                 violated_at: vec![events.len().saturating_sub(1)],
-                diverged: choices.mismatch().cloned(),
+                diverged: choices.divergence(),
                 violations: vec![panicked(panic.as_ref())],
                 probes: Probes::new(&probes::TABLE),
                 entries: 0,
@@ -145,7 +145,7 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
             });
         }
     };
-    let diverged = choices.mismatch().cloned();
+    let diverged = choices.divergence();
     let tape = choices.finish()?;
     let violations = match &record.chronicle {
         Some(chronicle) => invariants::check_cluster(chronicle),

@@ -151,8 +151,10 @@ pub struct Case {
 /// What became of a kept finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Everything expected was found, and a case that has to be clean is.
+    /// Everything expected was found.
     Same,
+    /// Nothing was expected, and nothing is found.
+    Clean,
     /// Something is found, and not (all of) what was expected.
     Other {
         /// Fingerprints that were found.
@@ -162,10 +164,18 @@ pub enum Answer {
     Gone,
 }
 
+impl Answer {
+    /// Whether it is what the file was kept for.
+    pub const fn is_as_expected(&self) -> bool {
+        matches!(self, Answer::Same | Answer::Clean)
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Answer::Same => f.write_str("same finding"),
+            Answer::Clean => f.write_str("clean"),
             Answer::Other { found } => write!(f, "other finding: {}", found.join(", ")),
             Answer::Gone => f.write_str("gone"),
         }
@@ -257,15 +267,13 @@ impl Case {
         let is_found =
             |expected: &String| checked.violations.iter().any(|found| found.fingerprint == *expected);
         let expected = &self.file.expect;
-        let clean_as_expected = expected.is_empty() == checked.violations.is_empty();
-        let answer = if clean_as_expected && expected.iter().all(is_found) {
-            Answer::Same
-        } else if checked.violations.is_empty() {
-            Answer::Gone
-        } else {
-            Answer::Other {
+        let answer = match (expected.is_empty(), checked.violations.is_empty()) {
+            (true, true) => Answer::Clean,
+            (false, true) => Answer::Gone,
+            (false, false) if expected.iter().all(is_found) => Answer::Same,
+            (_, false) => Answer::Other {
                 found: checked.violations.iter().map(|found| found.fingerprint.clone()).collect(),
-            }
+            },
         };
         Ok(Replayed { checked, answer })
     }

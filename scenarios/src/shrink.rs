@@ -237,13 +237,13 @@ struct Queue {
     judged: Vec<(usize, u64)>,
 }
 
-/// Shrinks a finding of a setup: the smallest run that is found whose violations still have this fingerprint.
+/// Shrinks a finding of a setup: the smallest run that is found whose violations still have these fingerprints.
 ///
 /// # Errors
 /// If the harness itself fails; no attempt does, whatever its tape.
 pub fn shrink_finding(
     setup: Setup,
-    fingerprint: &str,
+    fingerprints: &[&str],
     tape: Tape,
     terms: &Terms<'_>,
 ) -> Result<Option<Shrunk>, RunError> {
@@ -252,7 +252,9 @@ pub fn shrink_finding(
         let setup = Setup { limits: attempt.limits, ..setup };
         match run(setup, Source::Loose(attempt.tape.clone()), Keep::Nothing) {
             Ok(checked) => {
-                let shows = checked.violations.iter().any(|found| found.fingerprint == fingerprint);
+                let is_found =
+                    |wanted: &&str| checked.violations.iter().any(|found| found.fingerprint == **wanted);
+                let shows = fingerprints.iter().all(is_found);
                 let Checked { tape, nodes, log_entries: entries, crashes, .. } = checked;
                 shows.then_some(Shown { tape, nodes, entries, crashes })
             }

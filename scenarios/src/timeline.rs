@@ -14,8 +14,6 @@ mod story;
 pub mod tap;
 mod text;
 
-use std::path::Path;
-
 use serde::Serialize;
 
 pub(crate) use self::locate::arises;
@@ -228,11 +226,11 @@ pub struct Broken {
 }
 
 impl Timeline {
-    /// Puts together what a run has kept. `reproduce` is the line that shows it again.
-    pub fn new(setup: &Setup, checked: &Checked, reproduce: &str) -> Timeline {
+    /// Puts together what a run has kept. `what` names it, `reproduce` is the line that shows it again.
+    pub fn new(setup: &Setup, checked: &Checked, what: &str, reproduce: &str) -> Timeline {
         let mut timeline = Timeline {
             version: 1,
-            title: title(setup, reproduce),
+            title: format!("{}, {}, {what}", setup.scenario, setup.subject),
             scenario: setup.scenario.name(),
             subject: setup.subject.name(),
             profile: setup.profile.name(),
@@ -264,16 +262,6 @@ impl Timeline {
     pub fn lane_name(&self, id: u64) -> &str {
         self.lanes.iter().find(|lane| lane.id == id).map_or("somebody", |lane| lane.name.as_str())
     }
-}
-
-fn title(setup: &Setup, reproduce: &str) -> String {
-    // `cargo sim replay WHAT`: a seed, or the path of a seed file.
-    let what = reproduce.split_whitespace().nth(3).unwrap_or_default();
-    let what = match what.parse::<u64>() {
-        Ok(seed) => format!("seed {seed}"),
-        Err(_) => Path::new(what).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-    };
-    format!("{}, {}, {what}", setup.scenario, setup.subject)
 }
 
 /// What an invariant says.

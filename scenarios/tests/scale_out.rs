@@ -102,13 +102,18 @@ fn runs(workflow: &Value) -> Vec<String> {
     steps.filter_map(|step| step["run"].as_str().map(str::to_owned)).collect()
 }
 
+/// A line that finds nothing.
+fn is_housekeeping(line: &str) -> bool {
+    ["echo", "mkdir", "rustup"].iter().any(|word| line.starts_with(word))
+}
+
 #[test]
 fn the_workflows_run_what_anybody_can_run() {
     assert_eq!(runs(&yaml(".github/workflows/ci.yml")), [".ci/run"]);
     let nightly = yaml(".github/workflows/nightly.yml");
     let script = read(".ci/nightly");
     let mut steps = BTreeSet::new();
-    for line in runs(&nightly).iter().filter(|line| !line.starts_with("echo") && !line.starts_with("mkdir")) {
+    for line in runs(&nightly).iter().filter(|line| !is_housekeeping(line)) {
         let step = line.strip_prefix(".ci/nightly ").unwrap_or_else(|| panic!("{line} is not of the script"));
         steps.insert(step.split(' ').next().expect("a word").to_owned());
     }
@@ -158,8 +163,18 @@ fn nights_have_seeds_of_their_own() {
 }
 
 #[test]
+fn a_night_that_is_no_date_is_wrong_usage() {
+    let mut command = Command::new(root().join(".ci/nightly"));
+    let output =
+        command.args(["sweep", "posix", "1/2"]).env("NIGHT", "tonight?").output().expect("the script");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("NIGHT=tonight? is no date"));
+}
+
+#[test]
 fn the_script_says_what_it_knows() {
-    let output = Command::new(root().join(".ci/nightly")).output().expect("the script");
+    let mut command = Command::new("./nightly");
+    let output = command.current_dir(root().join(".ci")).output().expect("the script");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     for step in ["sweep PROFILE K/N", "prove", "teeth", "fuzz", "seeds", "report", "all"] {

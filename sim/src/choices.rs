@@ -226,6 +226,15 @@ impl Choices {
         }
     }
 
+    /// Where a run has left the tape that it was realigned with, at its end also by asking for less.
+    pub fn divergence(&self) -> Option<Mismatch> {
+        let Source::Realigned(realigned) = &self.source else { return None };
+        realigned.mismatch.clone().or_else(|| {
+            let at = realigned.used.iter().position(|used| !used)?;
+            Some(Mismatch { at, expected: Some(realigned.draws[at].clone()), found: None })
+        })
+    }
+
     /// Ends the run and gives its tape.
     ///
     /// # Errors

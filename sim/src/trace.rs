@@ -180,11 +180,6 @@ impl Trace {
         std::mem::take(&mut self.lock().events)
     }
 
-    /// Whether events are kept.
-    pub fn keeps_events(&self) -> bool {
-        self.lock().keep > Keep::Hash
-    }
-
     /// Whether disks are kept with them.
     pub(crate) fn keeps_disks(&self) -> bool {
         self.lock().keep == Keep::Disks

@@ -297,7 +297,20 @@ fn realigned_replay_names_the_first_difference_and_goes_on_as_seeded() {
     let mismatch = choices.mismatch().expect("it has left the tape").clone();
     assert_eq!(mismatch.at, 1);
     assert_eq!(mismatch.expected, Some(draw("test.colour", 2, 7)));
+    assert_eq!(choices.divergence(), Some(mismatch));
     let mut seeded = Choices::seeded(9);
     let more: Vec<u64> = (0..8).map(|_| choices.draw(SIZE, 1 << 40)).collect();
     assert_eq!(more, (0..8).map(|_| seeded.draw(SIZE, 1 << 40)).collect::<Vec<_>>());
+}
+
+#[test]
+fn realigned_replay_of_a_run_that_ends_early_names_what_it_did_not_ask_for() {
+    let tape = Tape(vec![draw("test.size", 5, 10), draw("test.colour", 2, 7)]);
+    let mut choices = Choices::realigned(tape, 0);
+    assert_eq!(choices.draw(SIZE, 10), 5);
+    assert_eq!(choices.mismatch(), None);
+    let left = Mismatch { at: 1, expected: Some(draw("test.colour", 2, 7)), found: None };
+    assert_eq!(choices.divergence(), Some(left));
+    assert_eq!(choices.draw(COLOUR, 7), 2);
+    assert_eq!(choices.divergence(), None);
 }

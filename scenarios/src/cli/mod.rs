@@ -15,6 +15,7 @@ mod sweep;
 mod teeth;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use sim::{Lies, Profile};
 use tracing_subscriber::EnvFilter;
 
 use crate::subject::Subject;
+use crate::timeline::tap;
 use crate::world::Setup;
 
 /// What a command came to.
@@ -95,16 +97,35 @@ fn silence_runs() {
     }));
 }
 
+/// What the code under test logs is shown where it is asked for, as in `RUST_LOG=applier=debug`: in a timeline in its place,
+/// elsewhere on standard error, without the time of day, so that two runs print the same.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment; no run sees it")]
+fn listen_to_logs(command: &Command) -> Result<(), String> {
+    let Ok(wanted) = std::env::var("RUST_LOG") else { return Ok(()) };
+    let wrong = |error: &dyn std::fmt::Display| {
+        format!("RUST_LOG={wanted} is no filter of logs: {error}; write applier=debug")
+    };
+    if matches!(command, Command::Replay(_)) {
+        tap::listen_to(wanted.parse().map_err(|error| wrong(&error))?);
+        return Ok(());
+    }
+    let filter = EnvFilter::try_new(&wanted).map_err(|error| wrong(&error))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    Ok(())
+}
+
 /// Parses the command line, runs the command, and says how it went.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What the applier logs is shown where it is asked for, as in `RUST_LOG=applier=debug cargo sim replay 17`. It comes
-    // without the time of day: two replays print the same.
-    if let Ok(filter) = EnvFilter::try_from_default_env() {
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    if let Err(why) = listen_to_logs(&cli.command) {
+        complain(&why);
+        return Exit::Usage.into();
     }
     silence_runs();
-    if let Err(error) = patience::listen() {
+    // Other commands are soon done, and an interrupt ends them as it ends any program.
+    let is_long =
+        matches!(cli.command, Command::Sweep(_) | Command::Prove(_) | Command::Shrink(_) | Command::Teeth(_));
+    if is_long && let Err(error) = patience::listen() {
         complain(&format!("an interrupt will not be answered with what was found so far: {error}"));
     }
     // Styles are written always, and taken out again where nobody could see them: `NO_COLOR`, a file, a pipe.
@@ -121,8 +142,10 @@ pub fn main() -> ExitCode {
         Command::Man(args) => manual::man(args, Cli::command(), &mut out),
     };
     match done.and_then(|exit| out.flush().map(|()| exit)) {
+        // A script that runs one command after the other ends here too, as it does where a program dies of an interrupt.
+        Ok(Exit::Clean) if patience::interrupted() => ExitCode::from(patience::INTERRUPTED_STATUS),
         Ok(exit) => exit.into(),
-        // Whoever reads our output may stop early, as `head` does.
+        // Whoever reads our output may stop early, as `head` does. What was found is not known here any more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Clean.into(),
         Err(error) => {
             complain(&format!("cannot write to standard output: {error}"));
@@ -140,6 +163,13 @@ fn now() -> Instant {
 fn complain(message: &str) {
     // With standard error gone there is nobody left to tell.
     let _ = writeln!(io::stderr(), "cargo sim: {message}");
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 /// The line that shows a run again.

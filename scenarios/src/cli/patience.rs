@@ -10,7 +10,7 @@ use super::now;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The status of a process that an interrupt has ended, as shells count it.
-const INTERRUPTED_STATUS: i32 = 130;
+pub(super) const INTERRUPTED_STATUS: u8 = 130;
 
 /// From now on the first interrupt asks the command for what it has so far, and the second ends it at once.
 ///
@@ -19,7 +19,7 @@ const INTERRUPTED_STATUS: i32 = 130;
 pub(super) fn listen() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED_STATUS);
+            std::process::exit(INTERRUPTED_STATUS.into());
         }
     })
 }
@@ -30,6 +30,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Whether someone asked for an end.
 pub(super) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
+}
+
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How long a command may go on.
@@ -55,14 +63,17 @@ impl Patience {
         let finished = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                while !finished.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
-                    stop.store(self.is_over(), Ordering::Relaxed);
+                while !finished.load(Ordering::Relaxed) {
+                    if self.is_over() {
+                        stop.store(true, Ordering::Relaxed);
+                        return;
+                    }
                     thread::sleep(LOOK_EVERY);
                 }
             });
-            let done = work();
-            finished.store(true, Ordering::Relaxed);
-            done
+            // Also where the work panics: whoever looks would look for ever.
+            let _finished = SetAtEnd(&finished);
+            work()
         })
     }
 

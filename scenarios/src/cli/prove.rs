@@ -165,13 +165,6 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
         return Ok(Exit::HarnessFailed);
     }
     let report = run(args, &plan);
-    match args.output.format {
-        Format::Json => {
-            serde_json::to_writer(&mut *out, &report)?;
-            writeln!(out)?;
-        }
-        Format::Text => text(&report, out)?,
-    }
     let mut exit = if report.violations > 0 { Exit::Violation } else { Exit::Clean };
     if let Some(dir) = &args.out {
         let mut bytes = serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise");
@@ -180,6 +173,13 @@ pub(super) fn main(args: &ProveArgs, out: &mut impl Write) -> io::Result<Exit> {
             complain(&error.to_string());
             exit = Exit::HarnessFailed;
         }
+    }
+    match args.output.format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &report)?;
+            writeln!(out)?;
+        }
+        Format::Text => text(&report, out)?,
     }
     if let (Some(certificate), Some(path)) = (certificate, &args.verify) {
         let differences = compare(&certificate, &report);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::{Format, OutputArgs, SetupArgs, scenario_parser};
-use super::{Exit, complain, reproduce};
+use super::{Exit, complain, quoted, reproduce};
 use crate::output;
 use crate::page;
 use crate::run::{Checked, Keep, RunError, Source, run};
@@ -27,7 +27,8 @@ const WIDTH: usize = 160;
   cargo sim replay 17 --save seeds/what-it-is.toml --shows 'what it shows'
   RUST_LOG=applier=trace cargo sim replay 17 --verbose
 
-A seed file is answered with one of: same finding, other finding, gone, cannot be replayed.")]
+A seed file is answered with one of: same finding, other finding, gone, cannot be replayed; one in which nothing may be
+found, with: clean, or: other finding.")]
 pub(super) struct ReplayArgs {
     /// A seed, or the path of a seed file
     #[arg(value_name = "SEED|FILE")]
@@ -120,14 +121,20 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
             return Ok(Exit::HarnessFailed);
         }
     };
-    let timeline = Timeline::new(&setup, &checked, &again);
-    if let Err(error) = write_files(args, &setup, &checked, &timeline) {
-        complain(&error.to_string());
-        return Ok(Exit::HarnessFailed);
-    }
+    let name = match &what {
+        What::Seed(_, seed) => format!("seed {seed}"),
+        What::Case(case) => case.name.clone(),
+    };
+    let timeline = Timeline::new(&setup, &checked, &name, &again);
+    // The files first: whoever reads what is printed may stop early.
+    let written = write_files(args, &setup, &checked, &timeline);
     match args.output.format {
         Format::Text => text(args, &timeline, &checked, answer.as_ref(), out)?,
         Format::Json => json(&setup, &checked, &timeline, answer.as_ref(), out)?,
+    }
+    if let Err(error) = written {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
     }
     Ok(if checked.violations.is_empty() { Exit::Clean } else { Exit::Violation })
 }
@@ -149,7 +156,9 @@ fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
         return Err((Exit::Usage, why));
     }
     match Case::read(Path::new(&args.what)) {
-        Ok(case) => Ok((What::Case(Box::new(case)), format!("cargo sim replay {}", args.what))),
+        Ok(case) => {
+            Ok((What::Case(Box::new(case)), format!("cargo sim replay {}", quoted(Path::new(&args.what)))))
+        }
         Err(error @ SeedFileError::Read { .. }) => {
             Err((Exit::Usage, format!("{error}; give a seed (a number) or the path of a seed file")))
         }
@@ -199,7 +208,8 @@ fn text(
 ) -> io::Result<()> {
     let Timeline { scenario, subject, profile, .. } = timeline;
     writeln!(out, "scenario {scenario}, subject {subject}, profile {profile}")?;
-    let width = terminal_size::terminal_size().map_or(WIDTH, |(width, _)| usize::from(width.0));
+    let width =
+        terminal_size::terminal_size_of(io::stdout()).map_or(WIDTH, |(width, _)| usize::from(width.0));
     let detail = if args.verbose { Detail::Full } else { Detail::Short };
     timeline::text(timeline, detail, width, out)?;
     writeln!(out)?;
@@ -214,7 +224,7 @@ fn text(
     }
     if let Some(answer) = answer {
         let style = match answer {
-            Answer::Same => Style::new().bold(),
+            Answer::Same | Answer::Clean => Style::new().bold(),
             Answer::Other { .. } => AnsiColor::Red.on_default().bold(),
             Answer::Gone => AnsiColor::Yellow.on_default().bold(),
         };

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::args::{Format, OutputArgs};
-use super::style::{BAD, GOOD};
+use super::style::{BAD, GOOD, WARN};
 use super::{Exit, complain};
 use crate::output;
 use crate::run::Keep;
-use crate::seeds::{Answer, Case, Replayed, SeedFileError};
+use crate::seeds::{Case, Replayed, SeedFileError};
 
 /// Where a re-check leaves its answers.
 const STATE_FILE: &str = "seeds-check.json";
@@ -54,8 +54,9 @@ struct SeedReport<'a> {
     subject: &'static str,
     expect: &'a [String],
     state: String,
+    /// Nobody knows before it was checked.
     #[serde(skip)]
-    is_good: bool,
+    is_good: Option<bool>,
 }
 
 /// The answers of a re-check, by the names of the files.
@@ -81,6 +82,13 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
             return Ok(if no_directory { Exit::Usage } else { Exit::HarnessFailed });
         }
     };
+    if cases.is_empty() {
+        complain(&format!(
+            "{}: no seed file is in there; give the directory of a corpus with --dir",
+            args.dir.display()
+        ));
+        return Ok(Exit::Usage);
+    }
     let mut exit = Exit::Clean;
     let last = if args.check {
         let (last, worst) = check(&args.dir, &cases);
@@ -115,9 +123,9 @@ fn check(dir: &Path, cases: &[Case]) -> (LastCheck, Exit) {
     let check_one = |case: &Case| {
         let file_hash = file_hash(dir, case);
         let (answer, exit) = match case.replay(false, Keep::Nothing) {
-            Ok(Replayed { answer: Answer::Same, checked }) => match checked.diverged {
-                None => (Answer::Same.to_string(), Exit::Clean),
-                Some(mismatch) => (format!("{}, though {mismatch}", Answer::Same), Exit::Clean),
+            Ok(Replayed { answer, checked }) if answer.is_as_expected() => match checked.diverged {
+                None => (answer.to_string(), Exit::Clean),
+                Some(mismatch) => (format!("{answer}, though {mismatch}"), Exit::Clean),
             },
             Ok(Replayed { answer, .. }) => (answer.to_string(), Exit::Violation),
             Err(error) => (format!("cannot be replayed: {error}"), Exit::HarnessFailed),
@@ -138,11 +146,11 @@ fn file_hash(dir: &Path, case: &Case) -> u64 {
 
 fn row<'a>(dir: &Path, case: &'a Case, last: &LastCheck) -> SeedReport<'a> {
     let (state, is_good) = match last.seeds.get(&case.name) {
-        None => ("not checked yet".to_owned(), false),
+        None => ("not checked yet".to_owned(), None),
         Some(known) if known.file_hash != file_hash(dir, case) => {
-            ("changed since it was checked".to_owned(), false)
+            ("changed since it was checked".to_owned(), None)
         }
-        Some(known) => (known.answer.clone(), known.is_good),
+        Some(known) => (known.answer.clone(), Some(known.is_good)),
     };
     SeedReport {
         name: &case.name,
@@ -158,7 +166,11 @@ fn row<'a>(dir: &Path, case: &'a Case, last: &LastCheck) -> SeedReport<'a> {
 fn text(rows: &[SeedReport<'_>], out: &mut impl Write) -> io::Result<()> {
     let bold = Style::new().bold();
     for row in rows {
-        let colour = if row.is_good { GOOD } else { BAD };
+        let colour = match row.is_good {
+            Some(true) => GOOD,
+            Some(false) => BAD,
+            None => WARN,
+        };
         let SeedReport { name, scenario, subject, state, .. } = row;
         writeln!(out, "{bold}{name}{bold:#} ({scenario}, {subject}): {colour}{state}{colour:#}")?;
         writeln!(out, "    {}", row.shows)?;

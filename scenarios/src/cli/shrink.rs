@@ -16,7 +16,7 @@ use self::report::{Report, Row, State};
 use self::task::{Refused, Task, Wanted};
 use super::args::{Format, OutputArgs, SetupArgs, TimeLimit, scenario_parser};
 use super::patience::{self, Patience};
-use super::{Exit, args, complain};
+use super::{Exit, args, complain, quoted};
 use crate::results::shortened;
 use crate::run::{Checked, Keep, RunError, Source, run};
 use crate::seeds::{Case, SeedFile};
@@ -72,34 +72,38 @@ pub(super) fn main(args: &ShrinkArgs, out: &mut impl Write) -> io::Result<Exit> 
         tasks.iter().try_for_each(|task| writable(&task.dir))?;
         Ok(tasks)
     });
+    let tasks = match prepared {
+        Ok(tasks) => tasks,
+        Err(Refused { exit, why }) => {
+            complain(&why);
+            return Ok(exit);
+        }
+    };
     let mut rows = Vec::new();
+    let mut refused: Vec<Refused> = Vec::new();
     let mut partial = false;
-    let done = prepared.and_then(|tasks| {
-        for task in &tasks {
-            if patience::interrupted() {
-                partial = true;
-                break;
-            }
-            rows.push(one(args, task, jobs)?);
+    for task in &tasks {
+        if patience::interrupted() {
+            partial = true;
+            break;
         }
-        Ok(())
-    });
-    // What is written already is worth its report, also where a later finding has failed.
-    let failed = done.err();
-    if failed.is_none() || !rows.is_empty() {
-        let partial = partial || failed.is_some() || rows.iter().any(Row::was_cut_short);
-        let report = Report { command: "shrink", partial, jobs, seconds: began.seconds(), rows };
-        match args.output.format {
-            Format::Json => report.json(out)?,
-            Format::Text => report.text(out)?,
-        }
-        if failed.is_none() {
-            return Ok(report.exit());
+        // One that fails keeps no other from being tried.
+        match one(args, task, jobs) {
+            Ok(row) => rows.push(row),
+            Err(why) => refused.push(why),
         }
     }
-    let Refused { exit, why } = failed.expect("all else has returned");
-    complain(&why);
-    Ok(exit)
+    let partial = partial || !refused.is_empty() || rows.iter().any(Row::was_cut_short);
+    let report = Report { command: "shrink", partial, jobs, seconds: began.seconds(), rows };
+    if !report.rows.is_empty() || refused.is_empty() {
+        match args.output.format {
+            Format::Json => report.json(out)?,
+            Format::Text if tasks.is_empty() => writeln!(out, "{} has no finding to shrink", args.what)?,
+            Format::Text => report.text(out)?,
+        }
+    }
+    refused.iter().for_each(|refused| complain(&refused.why));
+    Ok(refused.first().map_or_else(|| report.exit(), |refused| refused.exit))
 }
 
 /// Sees early that a file can be written to a directory, or the directory be made: not after a minute's work.
@@ -120,8 +124,9 @@ fn one(args: &ShrinkArgs, task: &Task, jobs: usize) -> Result<Row, Refused> {
         Ok(path) => path,
         Err(kept) => return Ok(Row::kept(task, fingerprint, &kept)),
     };
+    let kept = task.must_keep(fingerprint, &first)?;
     let patience = Patience::begin(Some(args.budget));
-    let shrunk = search(task, fingerprint, first.tape.clone(), jobs, args.budget.0, patience);
+    let shrunk = search(task, &kept, first.tape.clone(), jobs, args.budget.0, patience);
     let shrunk = shrunk.map_err(|error| Refused::harness(error.to_string()))?;
     let shrunk = shrunk.ok_or_else(|| not_repeatable(task))?;
     let setup = Setup { limits: shrunk.attempt.limits, ..task.setup };
@@ -153,7 +158,7 @@ fn one(args: &ShrinkArgs, task: &Task, jobs: usize) -> Result<Row, Refused> {
 fn first_run(task: &Task) -> Result<Checked, Refused> {
     let ran = match (run(task.setup, task.source.clone(), Keep::Nothing), &task.source) {
         (Err(RunError::Mismatch(_)), Source::Tape(tape)) => {
-            run(task.setup, Source::Loose(tape.clone()), Keep::Nothing)
+            run(task.setup, Source::Realigned(tape.clone(), 0), Keep::Nothing)
         }
         (ran, _) => ran,
     };
@@ -166,14 +171,14 @@ fn not_repeatable(task: &Task) -> Refused {
 
 fn search(
     task: &Task,
-    fingerprint: &str,
+    kept: &[&str],
     tape: sim::Tape,
     jobs: usize,
     budget: Duration,
     patience: Patience,
 ) -> Result<Option<Shrunk>, RunError> {
     // It draws on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new_spinner().with_prefix(shortened(fingerprint, EVIDENCE_CHARS_MAX));
+    let bar = ProgressBar::new_spinner().with_prefix(shortened(&kept.join(", "), EVIDENCE_CHARS_MAX));
     let style = "{spinner} {prefix}\n  {elapsed} {msg}";
     bar.set_style(ProgressStyle::with_template(style).expect("a template of known keys"));
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -190,7 +195,7 @@ fn search(
     };
     let stop = AtomicBool::new(false);
     let terms = Terms { jobs, stop: &stop, progress: &progress };
-    let shrunk = patience.during(&stop, || shrink_finding(task.setup, fingerprint, tape, &terms));
+    let shrunk = patience.during(&stop, || shrink_finding(task.setup, kept, tape, &terms));
     bar.finish_and_clear();
     shrunk
 }
@@ -218,8 +223,8 @@ fn keep(
     let others = known.map(|file| file.expect.clone()).unwrap_or_default();
     file.expect.retain(|found| found == fingerprint || others.contains(found));
     file.expect.sort_by_key(|found| found != fingerprint);
-    let command = format!("cargo sim replay {}", report::quoted(path));
-    file.story = Timeline::new(setup, checked, &command).story_of(fingerprint);
+    let command = format!("cargo sim replay {}", quoted(path));
+    file.story = Timeline::new(setup, checked, &task.what, &command).story_of(fingerprint);
     file.command = Some(command);
     file.found = known.and_then(|file| file.found.clone()).or_else(|| task.found());
     file.minimal = Some(minimal);
@@ -251,6 +256,20 @@ impl Task {
         }
     }
 
+    /// Everything that has to be found in the end. A file that is replaced was kept for all that it expects.
+    fn must_keep<'a>(&'a self, fingerprint: &'a str, first: &Checked) -> Result<Vec<&'a str>, Refused> {
+        let Some(case) = self.case.as_ref().filter(|_| self.replaces()) else { return Ok(vec![fingerprint]) };
+        let expected: Vec<&str> = case.file.expect.iter().map(String::as_str).collect();
+        let is_found = |expected: &&str| first.violations.iter().any(|found| found.fingerprint == **expected);
+        if expected.contains(&fingerprint) && expected.iter().all(is_found) {
+            return Ok(expected);
+        }
+        Err(Refused::usage(format!(
+            "{} is kept for {expected:?} and is not replaced by a run that shows something else; give --out or --name",
+            self.what
+        )))
+    }
+
     /// Where it is written; in the inner error the file that keeps the finding already.
     fn path(&self, fingerprint: &str) -> Result<Result<PathBuf, PathBuf>, Refused> {
         if let Some(file) = self.replaced() {
@@ -279,7 +298,7 @@ impl Task {
             if keeps_it(&path) {
                 return Err(Refused::usage(format!(
                     "{0} keeps this finding already; go on from it with `cargo sim shrink {0}`, or give another --name",
-                    report::quoted(&path)
+                    quoted(&path)
                 )));
             }
         }

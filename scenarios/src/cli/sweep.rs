@@ -102,17 +102,18 @@ pub(super) fn main(args: &SweepArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
     };
     let sweeps = std::slice::from_ref(&report);
-    match args.format {
-        SweepFormat::Json => out.write_all(results::to_json(sweeps, None).as_bytes())?,
-        SweepFormat::Junit => out.write_all(junit::junit(sweeps, args.all_probes).as_bytes())?,
-        SweepFormat::Text => text::sweep(&report, out)?,
-    }
+    // The file first: whoever reads what is printed may stop early.
     if let Some(dir) = &args.out {
         let json = results::to_json(sweeps, None);
         if let Err(error) = output::write(&dir.join(args.file_name()), json.as_bytes()) {
             complain(&error.to_string());
             return Ok(Exit::HarnessFailed);
         }
+    }
+    match args.format {
+        SweepFormat::Json => out.write_all(results::to_json(sweeps, None).as_bytes())?,
+        SweepFormat::Junit => out.write_all(junit::junit(sweeps, args.all_probes).as_bytes())?,
+        SweepFormat::Text => text::sweep(&report, out)?,
     }
     Ok(exit_of(sweeps, args.all_probes))
 }

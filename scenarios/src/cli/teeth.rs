@@ -214,19 +214,19 @@ pub(super) fn main(args: &TeethArgs, out: &mut impl Write) -> io::Result<Exit> {
         seconds: patience.seconds(),
         wrong,
     };
-    match args.output.format {
-        Format::Json => {
-            serde_json::to_writer(&mut *out, &report)?;
-            writeln!(out)?;
-        }
-        Format::Text => table(&report, out)?,
-    }
     if let Some(dir) = &args.out {
         let bytes = serde_json::to_vec(&report).expect("strings and numbers always serialise");
         if let Err(error) = output::write(&dir.join("teeth.json"), &bytes) {
             complain(&error.to_string());
             return Ok(Exit::HarnessFailed);
         }
+    }
+    match args.output.format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &report)?;
+            writeln!(out)?;
+        }
+        Format::Text => table(&report, out)?,
     }
     let uncaught = report.wrong.iter().any(|row| !row.caught && !row.redundant);
     Ok(if uncaught { Exit::Violation } else { Exit::Clean })

@@ -34,7 +34,7 @@ fn invariants(scenario: &str) -> Vec<&'static str> {
 
 fn suite(sweep: &Sweep, row: &ScenarioResult, all_probes: bool) -> TestSuite {
     let mut suite = TestSuite::new(format!("{} ({})", row.name, sweep.title()));
-    suite.set_time(Duration::from_secs_f64(row.seconds.max(0.0)));
+    suite.set_time(Duration::try_from_secs_f64(row.seconds).unwrap_or_default());
     suite.add_property(("seeds", row.seeds_in_words().as_str()));
     suite.add_property(("seeds-run", row.seeds.to_string().as_str()));
     suite.add_property(("trace-digest", row.trace_digest.to_string().as_str()));

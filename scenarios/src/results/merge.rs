@@ -122,10 +122,10 @@ fn merge_rows(rows: &[Part<'_>], what: &str) -> Result<ScenarioResult, MergeErro
 }
 
 fn add(sum: &mut ScenarioResult, row: &ScenarioResult) {
-    sum.seeds += row.seeds;
-    sum.entries += row.entries;
-    sum.crashes += row.crashes;
-    sum.violations += row.violations;
+    sum.seeds = sum.seeds.saturating_add(row.seeds);
+    sum.entries = sum.entries.saturating_add(row.entries);
+    sum.crashes = sum.crashes.saturating_add(row.crashes);
+    sum.violations = sum.violations.saturating_add(row.violations);
     sum.seconds += row.seconds;
     sum.core_seconds += row.core_seconds;
     sum.trace_digest.0 = sum.trace_digest.0.wrapping_add(row.trace_digest.0);
@@ -139,7 +139,7 @@ fn add(sum: &mut ScenarioResult, row: &ScenarioResult) {
         (one, other) => one.or(other),
     };
     for (hits, more) in sum.probes.values_mut().zip(row.probes.values()) {
-        *hits += more;
+        *hits = hits.saturating_add(*more);
     }
     for found in &row.findings {
         match sum.findings.iter_mut().find(|known| known.fingerprint == found.fingerprint) {

@@ -204,7 +204,7 @@ impl ScenarioResult {
 
     /// Seeds that were asked for.
     pub fn seeds_asked_for(&self) -> u64 {
-        self.ranges().into_iter().map(Range::len).sum()
+        self.ranges().into_iter().fold(0, |sum: u64, range| sum.saturating_add(range.len()))
     }
 
     /// Probes that no seed hit.

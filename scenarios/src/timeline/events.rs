@@ -7,8 +7,10 @@ use sim::Event;
 use super::fates::Fates;
 use super::stores::Shelf;
 use super::{Broken, Clock, Kind, Lane, Moment, Timeline, Tone, says, tap};
+use crate::invariants::{Difference, Violation};
 use crate::run::Checked;
 use crate::world::cluster;
+use crate::world::node::Death;
 
 /// Fills a timeline with columns, moments, stores and violations.
 pub(super) fn fill(timeline: &mut Timeline, checked: &Checked) {
@@ -36,9 +38,20 @@ pub(super) fn fill(timeline: &mut Timeline, checked: &Checked) {
         let arisen =
             (0..checked.violations.len()).filter(|number| checked.violated_at.get(*number) == Some(&at));
         for number in arisen {
-            filler.violated(checked, number, at);
+            let moment = filler.violated(&checked.violations[number], at);
+            filler.timeline.violations.push(broken(&checked.violations[number], Some(moment)));
         }
     }
+    // A run that ended before anything happened.
+    if checked.events.is_empty() {
+        timeline.violations = checked.violations.iter().map(|violation| broken(violation, None)).collect();
+    }
+}
+
+fn broken(violation: &Violation, event: Option<usize>) -> Broken {
+    let Violation { invariant, fingerprint, evidence, difference } = violation.clone();
+    let (expected, found) = difference.map(|Difference { expected, found }| (expected, found)).unzip();
+    Broken { invariant, fingerprint, says: says(invariant), evidence, expected, found, event }
 }
 
 struct Filler<'a> {
@@ -139,8 +152,8 @@ impl Filler<'_> {
         }
     }
 
-    fn violated(&mut self, checked: &Checked, number: usize, at: usize) {
-        let violation = &checked.violations[number];
+    /// The moment of a violation, right behind what it came up with.
+    fn violated(&mut self, violation: &Violation, at: usize) -> usize {
         let reading = Reading {
             kind: Kind::Violation,
             name: "violation".to_owned(),
@@ -148,20 +161,14 @@ impl Filler<'_> {
             tone: Tone::Bad,
         };
         let id = self.push(&self.events[at], reading);
+        // It is no power loss and no message, whatever it came up with.
+        self.timeline.events[id].fates.clear();
+        self.timeline.events[id].to = None;
         // What is taken down of nobody in particular is what came of the step before.
         if self.events[at].who == 0 && id > 0 {
             self.timeline.events[id].lane = self.timeline.events[id - 1].lane;
         }
-        let difference = violation.difference.clone();
-        self.timeline.violations.push(Broken {
-            invariant: violation.invariant,
-            fingerprint: violation.fingerprint.clone(),
-            says: says(violation.invariant),
-            evidence: violation.evidence.clone(),
-            expected: difference.as_ref().map(|difference| difference.expected.clone()),
-            found: difference.map(|difference| difference.found),
-            event: Some(id),
-        });
+        id
     }
 
     fn read(&mut self, at: usize) -> Option<Reading> {
@@ -188,6 +195,7 @@ impl Filler<'_> {
             "told" => reading(Kind::Client, Tone::Plain),
             "heal" => reading(Kind::World, Tone::Good),
             "death" => reading(Kind::Fault, Tone::Warn),
+            "crash" if event.text.ends_with(Death::Clean.name()) => named(Kind::Crash, "end", Tone::Plain),
             "crash" | "died" => reading(Kind::Crash, Tone::Warn),
             // What follows a crash says the same again.
             "end" if self.follows_crash(at) => return None,

@@ -18,6 +18,8 @@ struct Open {
     kind: &'static str,
     numbers: [u64; 3],
     path: String,
+    /// A disk that lies loses it all the same.
+    synced: bool,
 }
 
 impl Open {
@@ -59,11 +61,12 @@ impl Fates {
             _ => {
                 let path = event.text.split(" at ").next().unwrap_or_default();
                 let (kind, numbers, path) = (event.kind, event.numbers, path.to_owned());
-                open.push(Open { moment: id, kind, numbers, path });
+                open.push(Open { moment: id, kind, numbers, path, synced: false });
                 return;
             }
         };
-        for done in open.extract_if(.., |open| synced(open)) {
+        for done in open.iter_mut().filter(|open| !open.synced && synced(open)) {
+            done.synced = true;
             moments[done.moment].fate = Some("synced".to_owned());
         }
     }

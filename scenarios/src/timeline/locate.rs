@@ -7,7 +7,8 @@ use crate::invariants::{Violation, check, check_cluster};
 use crate::world::Record;
 
 /// The number of the event at which a violation came up: the first prefix of what was taken down that shows it. One that
-/// is there before anything was taken down speaks of the whole run, and comes up with its last event.
+/// is there before anything was taken down, or only in how the run ended, speaks of the whole run, and comes up with its
+/// last event.
 pub(crate) fn arises(record: &Record, violation: &Violation) -> usize {
     let marks: Vec<usize> =
         (0..record.events.len()).filter(|at| record.events[*at].kind == "history").collect();
@@ -19,7 +20,7 @@ pub(crate) fn arises(record: &Record, violation: &Violation) -> usize {
         violations.iter().any(|found| found.fingerprint == violation.fingerprint)
     };
     let last = record.events.len().saturating_sub(1);
-    if marks.is_empty() || shows(&[]) {
+    if marks.is_empty() || shows(&[]) || !shows(&marks) {
         return last;
     }
     let (mut without, mut with) = (0, marks.len());

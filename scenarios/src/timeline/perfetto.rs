@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Clock, Kind, Moment, Timeline};
+use super::{Clock, Kind, Moment, Timeline, Tone};
 
 /// Microseconds that a moment takes, so that it can be seen.
 const MOMENT_US: u64 = 1;
@@ -61,7 +61,10 @@ impl Writer {
         match moment.kind {
             Kind::Start => {
                 self.close(lane, 0, time);
-                self.begin(lane, format!("life {}", moment.life), time);
+                // A start that is refused is the end of one.
+                if moment.tone != Tone::Warn {
+                    self.begin(lane, format!("life {}", moment.life), time);
+                }
             }
             Kind::Entry => {
                 self.close(lane, 1, time);

@@ -49,13 +49,17 @@ impl<'a> Shelf<'a> {
         }
         if let Some(logged) = beside.and_then(|beside| beside.downcast_ref::<tap::Logged>()) {
             let ids = logged.fields.iter().find(|(name, _)| *name == "ids");
-            let ids = ids.map(|(_, ids)| serde_json::from_str::<Vec<u32>>(ids).unwrap_or_default());
-            let memory = self.memory.entry(lane).or_default();
-            for id in ids.unwrap_or_default() {
-                if logged.message == "keys set" {
-                    memory.entry(id).or_insert("set by this entry".to_owned());
-                } else {
-                    memory.remove(&id);
+            let ids = ids.and_then(|(_, ids)| serde_json::from_str::<Vec<u32>>(ids).ok()).unwrap_or_default();
+            for id in ids {
+                let memory = self.memory.entry(lane).or_default();
+                match logged.message.as_str() {
+                    "keys set" => {
+                        memory.entry(id).or_insert("set by this entry".to_owned());
+                    }
+                    "keys undone" => {
+                        memory.remove(&id);
+                    }
+                    _ => {}
                 }
             }
         }

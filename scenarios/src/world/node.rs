@@ -50,7 +50,7 @@ pub enum Death {
 
 impl Death {
     /// Words for it.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Death::Process => "process crash",
             Death::Power => "power loss",

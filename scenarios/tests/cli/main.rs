@@ -9,6 +9,7 @@ mod shrink;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use command::{check, json, text};
 
@@ -251,8 +252,8 @@ fn a_saved_run_is_a_seed_file_that_replays() {
     let (dir, state) = (dir.path().to_str().expect("UTF-8"), dir.path().join("state"));
     let state = state.to_str().expect("UTF-8");
     check(&["seeds", "--dir", dir, "--out", state], 0, &["kept", "not checked yet"]);
-    check(&["seeds", "--dir", dir, "--out", state, "--check"], 0, &["kept", "same finding"]);
-    check(&["seeds", "--dir", dir, "--out", state], 0, &["same finding"]);
+    check(&["seeds", "--dir", dir, "--out", state, "--check"], 0, &["kept", "clean"]);
+    check(&["seeds", "--dir", dir, "--out", state], 0, &["clean"]);
     let other = text(&kept).replace("what a clean run looks like", "what another one looks like");
     fs::write(path, other).expect("a directory of ours");
     check(&["seeds", "--dir", dir, "--out", state], 0, &["changed since it was checked"]);
@@ -275,6 +276,30 @@ fn the_corpus_is_listed_with_the_state_of_its_files() {
     assert!(!seeds.is_empty() && seeds.iter().all(|seed| seed["state"] == "same finding"), "{report:#}");
     let unwritable = ["seeds", "--dir", dir, "--check", "--out", "/proc/nowhere"];
     check(&unwritable, 3, &["/proc/nowhere", "cannot be written"]);
+}
+
+#[test]
+fn a_corpus_without_a_file_is_no_corpus() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    check(&["seeds", "--check", "--dir", dir.path().to_str().expect("UTF-8")], 2, &["no seed file", "--dir"]);
+}
+
+#[test]
+fn a_replay_prints_what_was_logged_in_its_place() {
+    let run = |filter: Option<&str>, options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+        command.args([&["replay", "4"], options].concat()).env_remove("RUST_LOG");
+        command.envs(filter.map(|filter| ("RUST_LOG", filter)));
+        command.output().expect("the binary runs")
+    };
+    let lines = |output: &Output| text(&output.stdout).matches("|. ").count();
+    assert_eq!(lines(&run(None, &["--verbose"])), 0);
+    let logged = run(Some("applier=trace,madsim=trace,scenarios=trace"), &["--verbose"]);
+    assert!(text(&logged.stdout).contains("registry committed"), "{}", text(&logged.stdout));
+    assert!(text(&logged.stderr).is_empty(), "it is part of the timeline: {}", text(&logged.stderr));
+    let wrong = run(Some("applier=loudly"), &[]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("RUST_LOG=applier=loudly"), "{}", text(&wrong.stderr));
 }
 
 #[test]

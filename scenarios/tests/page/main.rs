@@ -393,8 +393,12 @@ fn kept_runs_of_a_node_and_of_a_cluster_fill_the_page() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
         let case = Case::read(&seeds.join(format!("{name}.toml"))).expect("it is in the corpus");
         let replayed = case.replay(true, Keep::Disks).expect("its tape fits");
-        let run =
-            Timeline::new(&case.setup, &replayed.checked, &format!("cargo sim replay seeds/{name}.toml"));
+        let run = Timeline::new(
+            &case.setup,
+            &replayed.checked,
+            name,
+            &format!("cargo sim replay seeds/{name}.toml"),
+        );
         let picture = serde_json::to_value(&run).expect("strings and numbers");
         for (look, view) in VIEWS {
             let page = &mut open(&mut browser, &picture, view);

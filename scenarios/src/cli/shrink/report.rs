@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::Exit;
+use super::super::{Exit, quoted};
 use super::task::{Task, Wanted};
 use crate::shrink::{Shrunk, Size};
 
@@ -224,11 +224,4 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// A path as it can be pasted into a shell.
-pub(super) fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
-    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }

@@ -157,7 +157,12 @@ impl Machines {
         self.shared.net.unbind(Address(id));
         self.shared.note(id, "crash", [id, u64::from(power), 0], || {
             let place = died_at.as_ref().map_or("between two calls".to_owned(), |op| format!("at {op}"));
-            format!("{place}: {}", if power { "power loss" } else { "process crash" })
+            let how = match (power, death) {
+                (true, _) => "power loss",
+                (false, Death::Clean) => Death::Clean.name(),
+                (false, _) => "process crash",
+            };
+            format!("{place}: {how}")
         });
         let mut fate = coverage::Fate::ProcessCrash;
         if power {
