@@ -1,11 +1,14 @@
 //! The invariants: one table. Each is a name, a kind, and a pure function over the recorded history.
 
 mod cluster;
+mod violation;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use self::cluster::{CLUSTER, ClusterInvariant, check_cluster};
+use self::violation::Broken;
+pub use self::violation::{Difference, Violation};
 use crate::form::KeyNumber;
 use crate::history::{Delivery, Event, Moment, Observation, SideEffects, SidecarSeen};
 use crate::model::{State, Verdict};
@@ -35,53 +38,6 @@ impl fmt::Debug for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
-}
-
-/// One breach: where (part of the fingerprint), and the evidence (not part of it).
-struct Broken {
-    step: String,
-    entry: &'static str,
-    evidence: String,
-    difference: Option<Difference>,
-}
-
-impl Broken {
-    fn new(step: impl Into<String>, entry: &'static str, evidence: String) -> Broken {
-        Broken { step: step.into(), entry, evidence, difference: None }
-    }
-
-    /// The same, with what should have been and what was.
-    fn with(self, expected: impl fmt::Debug, found: impl fmt::Debug) -> Broken {
-        let difference = Difference { expected: format!("{expected:#?}"), found: format!("{found:#?}") };
-        Broken { difference: Some(difference), ..self }
-    }
-
-    fn violates(self, invariant: &'static str) -> Violation {
-        let fingerprint = format!("{invariant}/{}/{}", self.step, self.entry);
-        Violation { invariant, fingerprint, evidence: self.evidence, difference: self.difference }
-    }
-}
-
-/// What should have been and what was, over several lines each, to be compared line by line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// What should have been.
-    pub expected: String,
-    /// What was.
-    pub found: String,
-}
-
-/// A violation, as reports carry it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Name of the invariant.
-    pub invariant: &'static str,
-    /// What went wrong: invariant, step and entry kind. Equal for one defect found from a thousand seeds.
-    pub fingerprint: String,
-    /// What was expected and found, for people.
-    pub evidence: String,
-    /// The same side by side, where both are states or verdicts.
-    pub difference: Option<Difference>,
 }
 
 /// The table.

@@ -1,25 +1,27 @@
 //! One node through its lives: starting, delivering, crashing, and being looked at.
 
 mod dying;
+mod fresh;
 mod observing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use applier::registry;
-use sim::{Choices, Disk, Lies, Needles, OpInfo, Probes, Profile, Ratio, Site, Trace};
+use sim::{Choices, Disk, OpInfo, Probes, Ratio, Site, Trace};
 
 pub(crate) use self::dying::is_before_rename;
+pub(crate) use self::fresh::prepared_disk;
+pub use self::fresh::{blank_disk, needles};
 use super::look::{self, Lookout};
 use super::{Record, Setup};
 use crate::coverage::{Crashes, Open, Outcome, Phase};
-use crate::form::{self, Form, Kind};
+use crate::form::{Form, Kind};
 use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::seam::{Outage, SimFiles};
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
+    Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
 use crate::teeth::Past;
 use crate::timeline::tap;
@@ -518,41 +520,6 @@ impl<'a> Node<'a> {
     fn note(&self, kind: &'static str, numbers: [u64; 3], text: impl FnOnce() -> String) {
         self.trace.record(kind, numbers, text);
     }
-}
-
-/// What must never reach a disk of a world.
-pub fn needles() -> &'static Needles {
-    static NEEDLES: OnceLock<Needles> = OnceLock::new();
-    NEEDLES.get_or_init(|| Needles::new(&form::traces_of_a_key()))
-}
-
-/// An empty disk with a node's two directories.
-pub fn blank_disk(profile: Profile, lies: Lies) -> Disk {
-    // It lies to the subject alone: what stood before a node's first start is there.
-    let disk = Disk::with(profile, Lies::NONE, Trace::hashing());
-    let mount = disk.mount();
-    for dir in ["/data", "/db"] {
-        mount.mkdir(dir).expect("an empty disk takes a directory");
-    }
-    mount.sync_dir("/").expect("no fault is armed");
-    disk.set_lies(lies);
-    disk
-}
-
-/// A disk on which the database was made already, made once for each profile and forked. A disk that lies makes its
-/// own, lies included.
-pub(crate) fn prepared_disk(setup: &Setup) -> Disk {
-    static PREPARED: [OnceLock<Disk>; Profile::ALL.len()] = [const { OnceLock::new() }; Profile::ALL.len()];
-    let make = || {
-        let disk = blank_disk(setup.profile, setup.lies);
-        registry::create(&SimFiles::new(disk.mount()), DATABASE).expect("no fault is armed");
-        disk
-    };
-    if setup.lies != Lies::NONE {
-        return make();
-    }
-    let at = Profile::ALL.iter().position(|profile| *profile == setup.profile).expect("all are listed");
-    PREPARED[at].get_or_init(make).fork()
 }
 
 fn answer_code(answer: &Delivered) -> u64 {
