@@ -1,7 +1,8 @@
 //! What the code under test logs, as part of its timeline.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use sim::Trace;
 use tracing::field::{Field, Visit};
@@ -45,18 +46,51 @@ pub(crate) fn member(id: u64) -> Span {
     tracing::info_span!("member", id)
 }
 
-/// Works, and keeps what is logged meanwhile as remarks.
-pub(crate) fn during<T>(trace: &Trace, work: impl FnOnce() -> T) -> T {
-    let steps = Targets::new()
-        .with_target("applier", LevelFilter::DEBUG)
-        .with_target("scenarios", LevelFilter::DEBUG);
-    let filter = FILTER.get().cloned().unwrap_or_default();
-    let filter = steps.into_iter().chain(filter).collect::<Targets>();
-    let subscriber = tracing_subscriber::registry().with(Tap(trace.clone()).with_filter(filter));
-    tracing::subscriber::with_default(subscriber, work)
+thread_local! {
+    /// The trace of the run that this thread is in.
+    static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
 }
 
-struct Tap(Trace);
+/// Works, and keeps what is logged meanwhile as remarks.
+pub(crate) fn during<T>(trace: &Trace, work: impl FnOnce() -> T) -> T {
+    install();
+    let _listening = Listening::to(trace);
+    work()
+}
+
+/// One subscriber for the whole process and not one a run: `tracing` remembers for all threads at once who is interested
+/// in which line, and what a run gets to hear would depend on what other threads do.
+fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let steps = Targets::new()
+            .with_target("applier", LevelFilter::DEBUG)
+            .with_target("scenarios", LevelFilter::DEBUG);
+        let filter = FILTER.get().cloned().unwrap_or_default();
+        let filter = steps.into_iter().chain(filter).collect::<Targets>();
+        let subscriber = tracing_subscriber::registry().with(Tap.with_filter(filter));
+        // Whoever has installed another one wants to see elsewhere what is logged.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    });
+}
+
+/// While it lives, this thread's trace is listened for.
+struct Listening;
+
+impl Listening {
+    fn to(trace: &Trace) -> Listening {
+        TRACE.set(Some(trace.clone()));
+        Listening
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        TRACE.set(None);
+    }
+}
+
+struct Tap;
 
 /// Whose span it is.
 struct Who(u64);
@@ -71,6 +105,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Tap {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Some(trace) = TRACE.with_borrow(Clone::clone) else { return };
         let mut words = Words::default();
         event.record(&mut words);
         let who = context
@@ -82,7 +117,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Tap {
         let metadata = event.metadata();
         let (level, target) = (*metadata.level(), metadata.target());
         let logged = Logged { level, target, message: words.message, fields: words.fields };
-        self.0.of(who).remark("log", [0; 3], || (logged.to_string(), Some(Arc::new(logged))));
+        trace.of(who).remark("log", [0; 3], || (logged.to_string(), Some(Arc::new(logged))));
     }
 }
 
