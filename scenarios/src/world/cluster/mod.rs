@@ -126,9 +126,9 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     }
     people.spawn(operator(Arc::clone(&shared), members));
     machines.rage().await;
-    settle(&mut machines).await;
+    let healed = settle(&mut machines).await;
     if shared.books().chronicle.refused_at().is_some() || shared.draw(|choices| choices.draw(LAST, 4)) == 1 {
-        restart_all(&mut machines).await;
+        restart_all(&mut machines, healed).await;
     }
     look_at_all(&mut machines).await;
     shared.books().hopeless = true;
@@ -177,8 +177,8 @@ fn found(shared: &Shared, members: usize) {
     books.chronicle.states.push(Arc::new(state));
 }
 
-/// The faults are over. Everyone gets what it needs to go on, and has so long to get to the end of the log.
-async fn settle(machines: &mut Machines) {
+/// The faults are over. Everyone gets what it needs to go on, and has so long to get to the end of the log. When that was.
+async fn settle(machines: &mut Machines) -> u64 {
     let shared = Arc::clone(&machines.shared);
     let healed = now_ms();
     shared.note(0, "heal", [0; 3], || "no more faults".to_owned());
@@ -204,6 +204,7 @@ async fn settle(machines: &mut Machines) {
         Ok(at) => End { converged_ms: Some(at - healed), ..End::default() },
         Err(why) => End { waiting_for: Some(why), ..End::default() },
     };
+    healed
 }
 
 /// Waits until nothing is left to do. When that was; what was left, where it took too long.
@@ -236,14 +237,28 @@ async fn converge(machines: &mut Machines, until: u64) -> Result<u64, String> {
 }
 
 /// One power loss more, of all of them.
-async fn restart_all(machines: &mut Machines) {
+///
+/// Where the log holds an entry that everyone refuses, members get to the end of what can be applied only now, if not
+/// before: raft-rs lets no member stand for election that has a change of the membership committed and not applied, and
+/// one that is halted before that change stays so until it is restarted.
+async fn restart_all(machines: &mut Machines, healed: u64) {
     machines.lose_power_everywhere();
     machines.shared.books().hit(ClusterPlace::LastRestart);
     let until = now_ms() + CONVERGENCE_MS_MAX;
-    if let Err(why) = converge(machines, until).await {
-        let mut books = machines.shared.books();
-        books.chronicle.end.converged_ms = None;
-        books.chronicle.end.waiting_for = Some(format!("after the last restart: {why}"));
+    let converged = converge(machines, until).await;
+    let mut books = machines.shared.books();
+    let refused = books.chronicle.refused_at().is_some();
+    let end = &mut books.chronicle.end;
+    match converged {
+        Err(why) => {
+            end.converged_ms = None;
+            end.waiting_for = Some(format!("after the last restart: {why}"));
+        }
+        Ok(at) if refused && end.converged_ms.is_none() => {
+            end.converged_ms = Some(at - healed);
+            end.waiting_for = None;
+        }
+        Ok(_) => {}
     }
 }
 
