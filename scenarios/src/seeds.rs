@@ -21,7 +21,6 @@
 //! story = ["What happened,", "sentence by sentence."]
 //! ```
 //!
-//!
 //! A tape outlives a change of the random number generator; a seed outlives a change of what is drawn.
 
 use std::fmt;
@@ -90,7 +89,7 @@ pub enum SeedFileError {
         /// Why.
         source: io::Error,
     },
-    /// It cannot be written. None is ever replaced.
+    /// It cannot be written.
     #[error(transparent)]
     Write(#[from] OutputError),
     /// It is cut off, or not of the documented shape.

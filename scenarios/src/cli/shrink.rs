@@ -200,7 +200,7 @@ fn search(
     shrunk
 }
 
-/// What is written. A file that expected more than this finding goes on to expect what is still found.
+/// What is written. Written elsewhere, a file that expected more than this finding expects what of it is still found.
 fn keep(
     task: &Task,
     setup: &Setup,
