@@ -12,8 +12,24 @@
 //!                               | raft_id u32    | len u32 | wrapped_raft
 //!                               | count u32 | count * row
 //! 0x05 rotation      version u8 | sub_tag u8 | dek_id u32 | purpose u8 | len u32 | wrapped | row
+//!      rewrap        version u8 | 0x02 | generation u32 | kek_check 8 bytes | count u32 | count * (dek_id u32 | len u32 | wrapped)
 //! 0x06, 0x07         reserved
 //! ```
+//!
+//! A rotation's sub-tag says what it does, and what its fields mean:
+//!
+//! ```text
+//! sub_tag  what                      dek_id, purpose        wrapped   row
+//! 0x01     installs a key            the new key            the key   the proposer's claim under the new key
+//! 0x02     wraps every key anew      (a layout of its own)
+//! 0x03     retires a key             the retired key        empty     the proposer, epoch 0; registers nothing
+//! 0x04     enables the storage       the active storage     empty     the proposer's claim under that key
+//!          envelope                  key
+//! 0x05     enables the raft          the active raft key    empty     the proposer's claim under that key
+//!          envelope
+//! ```
+//!
+//! The reference system plans 0x02 and 0x03 and writes neither; their layouts are this crate's own.
 //!
 //! The codec knows shapes alone. Ids may be 0 and wrapped keys empty here; whether an entry makes sense is judged by
 //! [`crate::apply`]. Nothing that it decodes borrows from the payload, and nothing is allocated for bytes that are
@@ -50,6 +66,18 @@ const ROTATION_FIXED_LEN: usize = 1 + 1 + 4 + 1 + 4 + ROW_LEN;
 /// The most rows that a bootstrap may carry.
 pub const BATCH_ROWS_MAX: u32 = 1 << 14;
 
+/// The most keys that a rewrap may carry.
+pub const REWRAP_KEYS_MAX: u32 = 1 << 12;
+
+/// A rotation's sub-tag for a [`Rewrap`].
+pub const SUBTAG_REWRAP: u8 = 0x02;
+
+/// A rewrap's body without its keys: version, sub-tag, generation, check value, count.
+const REWRAP_FIXED_LEN: usize = 1 + 1 + 4 + 8 + 4;
+
+/// A key of a rewrap without its wrapped bytes: id, length.
+const REWRAP_KEY_FIXED_LEN: usize = 4 + 4;
+
 /// Whether a payload that begins with this byte belongs to the encryption applier. The reserved opcodes do: they
 /// have to stop a node that does not know them, not reach another decoder.
 pub const fn is_encryption_opcode(byte: u8) -> bool {
@@ -65,6 +93,8 @@ pub enum Entry {
     Bootstrap(Bootstrap),
     /// A change of one purpose's key, or of what is encrypted.
     Rotation(Rotation),
+    /// Every key, wrapped under a new KEK.
+    Rewrap(Rewrap),
 }
 
 /// A writer's claim as it stands on the wire: unchecked, ids may be 0.
@@ -108,11 +138,24 @@ pub struct Rotation {
     pub proposer: Row,
 }
 
-/// The kinds of rotation that decode. Sub-tags 0x02 and 0x03 are set aside for kinds that nothing writes yet.
+/// The body of a rewrap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrap {
+    /// Number of the KEK that wraps the keys from here on: one above that of the KEK in force, which begins at 0.
+    pub generation: u32,
+    /// Check value of that KEK (see [`crate::ports::KekCheck`]).
+    pub kek_check: [u8; 8],
+    /// Every key that is not retired and its new wrapping, at most [`REWRAP_KEYS_MAX`].
+    pub keys: Vec<(u32, Vec<u8>)>,
+}
+
+/// The kinds of rotation with the layout of one. Sub-tag 0x02 is that of a [`Rewrap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotationKind {
     /// 0x01: installs a new key and makes it the active one of its purpose.
     RotateDek,
+    /// 0x03: a key and its rows go for good.
+    RetireDek,
     /// 0x04: values are encrypted from here on.
     EnableStorageEnvelope,
     /// 0x05: log entries are encrypted from here on.
@@ -124,6 +167,7 @@ impl RotationKind {
     pub const fn from_wire(byte: u8) -> Option<RotationKind> {
         match byte {
             0x01 => Some(RotationKind::RotateDek),
+            0x03 => Some(RotationKind::RetireDek),
             0x04 => Some(RotationKind::EnableStorageEnvelope),
             0x05 => Some(RotationKind::EnableRaftEnvelope),
             _ => None,
@@ -134,6 +178,7 @@ impl RotationKind {
     pub const fn to_wire(self) -> u8 {
         match self {
             RotationKind::RotateDek => 0x01,
+            RotationKind::RetireDek => 0x03,
             RotationKind::EnableStorageEnvelope => 0x04,
             RotationKind::EnableRaftEnvelope => 0x05,
         }
@@ -194,6 +239,12 @@ pub enum MalformedKind {
         /// The claimed number of rows.
         got: u32,
     },
+    /// A rewrap claims more keys than [`REWRAP_KEYS_MAX`].
+    #[error("a rewrap holds at most {REWRAP_KEYS_MAX} keys, not {got}")]
+    RewrapKeys {
+        /// The claimed number of keys.
+        got: u32,
+    },
     /// The purpose byte is neither storage nor raft.
     #[error("purpose {got} is unknown")]
     Purpose {
@@ -241,6 +292,12 @@ pub enum Field {
     Wrapped,
     /// A registration's row, or the proposer's in a rotation.
     Row,
+    /// A rewrap's generation.
+    Generation,
+    /// A rewrap's check value.
+    KekCheck,
+    /// The number of a rewrap's keys.
+    KeyCount,
 }
 
 impl fmt::Display for Field {
@@ -261,6 +318,9 @@ impl fmt::Display for Field {
             Field::WrappedLen => "the length of the wrapped key",
             Field::Wrapped => "the wrapped key",
             Field::Row => "the row",
+            Field::Generation => "the generation of the KEK",
+            Field::KekCheck => "the check value of the KEK",
+            Field::KeyCount => "the number of keys",
         })
     }
 }
@@ -276,7 +336,7 @@ impl Entry {
         match opcode {
             OP_REGISTRATION => decode_registration(body).map(Entry::Registration),
             OP_BOOTSTRAP => decode_bootstrap(body).map(Entry::Bootstrap),
-            OP_ROTATION => decode_rotation(body).map(Entry::Rotation),
+            OP_ROTATION => decode_rotation(body),
             got => Err(WireError::Opcode { got }),
         }
     }
@@ -310,6 +370,17 @@ impl Entry {
                 put_row(&mut out, &entry.proposer);
                 out
             }
+            Entry::Rewrap(entry) => {
+                let keys_len: usize =
+                    entry.keys.iter().map(|(_, wrapped)| REWRAP_KEY_FIXED_LEN + wrapped.len()).sum();
+                let mut out = start(OP_ROTATION, REWRAP_FIXED_LEN + keys_len);
+                out.push(SUBTAG_REWRAP);
+                out.extend(entry.generation.to_be_bytes());
+                out.extend(entry.kek_check);
+                put_len(&mut out, entry.keys.len());
+                entry.keys.iter().for_each(|(id, wrapped)| put_wrapped(&mut out, *id, None, wrapped));
+                out
+            }
         }
     }
 }
@@ -340,9 +411,12 @@ fn decode_bootstrap(body: &[u8]) -> Result<Bootstrap, WireError> {
     Ok(Bootstrap { storage_id, wrapped_storage, raft_id, wrapped_raft, batch })
 }
 
-fn decode_rotation(body: &[u8]) -> Result<Rotation, WireError> {
+fn decode_rotation(body: &[u8]) -> Result<Entry, WireError> {
     let mut fields = Fields::after_version(body)?;
     let got = fields.u8(Field::Subtag)?;
+    if got == SUBTAG_REWRAP {
+        return decode_rewrap(fields).map(Entry::Rewrap);
+    }
     let subtag = RotationKind::from_wire(got).ok_or(WireError::Subtag { got })?;
     let dek_id = fields.u32(Field::DekId)?;
     let got = fields.u8(Field::Purpose)?;
@@ -350,7 +424,24 @@ fn decode_rotation(body: &[u8]) -> Result<Rotation, WireError> {
     let wrapped = fields.counted(Field::WrappedLen, Field::Wrapped)?;
     let proposer = fields.row()?;
     fields.end()?;
-    Ok(Rotation { subtag, dek_id, purpose, wrapped, proposer })
+    Ok(Entry::Rotation(Rotation { subtag, dek_id, purpose, wrapped, proposer }))
+}
+
+fn decode_rewrap(mut fields: Fields<'_>) -> Result<Rewrap, WireError> {
+    let generation = fields.u32(Field::Generation)?;
+    let kek_check = fields.array(Field::KekCheck)?;
+    let count = fields.u32(Field::KeyCount)?;
+    if count > REWRAP_KEYS_MAX {
+        return Err(MalformedKind::RewrapKeys { got: count }.into());
+    }
+    // Nothing is reserved for keys that the body has no room for.
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let id = fields.u32(Field::DekId)?;
+        keys.push((id, fields.counted(Field::WrappedLen, Field::Wrapped)?));
+    }
+    fields.end()?;
+    Ok(Rewrap { generation, kek_check, keys })
 }
 
 impl Row {

@@ -166,7 +166,9 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
             Entry::Rotation(entry) if entry.subtag == RotationKind::RotateDek => {
                 vec![(entry.dek_id, entry.purpose, entry.wrapped)]
             }
-            Entry::Rotation(_) | Entry::Registration(_) => return Err(AdoptError::Entry { index }),
+            Entry::Rotation(_) | Entry::Registration(_) | Entry::Rewrap(_) => {
+                return Err(AdoptError::Entry { index });
+            }
         };
         for (id, purpose, wrapped) in keys {
             let known = DekId::new(id).ok_or(AdoptError::Entry { index })?;

@@ -81,6 +81,7 @@ impl<R: Registry> Judge<'_, R> {
             Entry::Registration(row) => self.registration(*row),
             Entry::Bootstrap(bootstrap) => self.bootstrap(bootstrap),
             Entry::Rotation(rotation) => self.rotation(rotation),
+            Entry::Rewrap(_) => Err(Reject::UnsupportedRotation { got: crate::wire::SUBTAG_REWRAP }.into()),
         }
     }
 

@@ -22,13 +22,20 @@ fn rotation(subtag: RotationKind) -> Entry {
     Entry::Rotation(Rotation { subtag, dek_id, purpose, wrapped, proposer: ROW })
 }
 
-fn one_of_each() -> [Entry; 5] {
+fn rewrap(keys: &[(u32, &[u8])]) -> Entry {
+    let keys = keys.iter().map(|(id, wrapped)| (*id, wrapped.to_vec())).collect();
+    Entry::Rewrap(Rewrap { generation: 7, kek_check: *b"checkval", keys })
+}
+
+fn one_of_each() -> [Entry; 7] {
     [
         Entry::Registration(ROW),
         bootstrap(vec![ROW, ROW]),
         rotation(RotationKind::RotateDek),
+        rotation(RotationKind::RetireDek),
         rotation(RotationKind::EnableStorageEnvelope),
         rotation(RotationKind::EnableRaftEnvelope),
+        rewrap(&[(1, b"one"), (5, b"")]),
     ]
 }
 
@@ -129,6 +136,14 @@ fn a_cut_payload_names_the_field_that_misses_bytes() {
     check(&entry, cut(11), truncated(Field::WrappedLen, 4, 3));
     check(&entry, cut(12), truncated(Field::Wrapped, 1, 0));
     check(&entry, cut(26), truncated(Field::Row, 14, 13));
+    let entry = rewrap(&[(1, b"one"), (5, b"")]);
+    check(&entry, cut(6), truncated(Field::Generation, 4, 3));
+    check(&entry, cut(14), truncated(Field::KekCheck, 8, 7));
+    check(&entry, cut(18), truncated(Field::KeyCount, 4, 3));
+    check(&entry, cut(22), truncated(Field::DekId, 4, 3));
+    check(&entry, cut(26), truncated(Field::WrappedLen, 4, 3));
+    check(&entry, cut(29), truncated(Field::Wrapped, 3, 2));
+    check(&entry, cut(30), truncated(Field::DekId, 4, 0));
 }
 
 #[test]
@@ -174,23 +189,35 @@ fn the_row_limit_is_seen_before_the_room_for_the_rows() {
 }
 
 #[test]
-fn exactly_three_sub_tags_decode() {
+fn the_key_limit_of_a_rewrap_is_seen_before_its_keys() {
+    for got in [REWRAP_KEYS_MAX + 1, u32::MAX] {
+        let claim = |payload: &mut Vec<u8>| payload[15..19].copy_from_slice(&got.to_be_bytes());
+        check(&rewrap(&[]), claim, MalformedKind::RewrapKeys { got });
+    }
+    let most = rewrap(&vec![(1, &b""[..]); REWRAP_KEYS_MAX as usize]);
+    assert_eq!(Entry::decode(&most.encode()), Ok(most));
+}
+
+#[test]
+fn exactly_four_sub_tags_have_the_layout_of_a_rotation() {
     for got in 0..=u8::MAX {
         match RotationKind::from_wire(got) {
             Some(kind) => assert_eq!(kind.to_wire(), got),
             None => {
                 let entry = rotation(RotationKind::RotateDek);
-                check(&entry, |payload| payload[2] = got, WireError::Subtag { got });
+                if got != SUBTAG_REWRAP {
+                    check(&entry, |payload| payload[2] = got, WireError::Subtag { got });
+                }
             }
         }
     }
     let known: Vec<u8> = (0..=u8::MAX).filter(|byte| RotationKind::from_wire(*byte).is_some()).collect();
-    assert_eq!(known, [0x01, 0x04, 0x05]);
+    assert_eq!(known, [0x01, 0x03, 0x04, 0x05]);
 }
 
 #[test]
 fn an_unknown_sub_tag_is_seen_before_anything_behind_it() {
-    assert_eq!(Entry::decode(&[OP_ROTATION, VERSION, 0x02]), Err(WireError::Subtag { got: 0x02 }));
+    assert_eq!(Entry::decode(&[OP_ROTATION, VERSION, 0x06]), Err(WireError::Subtag { got: 0x06 }));
 }
 
 #[test]
@@ -264,6 +291,7 @@ fn any_bootstrap() -> impl Strategy<Value = Entry> {
 fn any_rotation() -> impl Strategy<Value = Entry> {
     let kind = prop::sample::select(vec![
         RotationKind::RotateDek,
+        RotationKind::RetireDek,
         RotationKind::EnableStorageEnvelope,
         RotationKind::EnableRaftEnvelope,
     ]);
@@ -275,8 +303,14 @@ fn any_rotation() -> impl Strategy<Value = Entry> {
     )
 }
 
+fn any_rewrap() -> impl Strategy<Value = Entry> {
+    let keys = prop::collection::vec((any::<u32>(), any_wrapped()), 0..6);
+    (any::<u32>(), any::<[u8; 8]>(), keys)
+        .prop_map(|(generation, kek_check, keys)| Entry::Rewrap(Rewrap { generation, kek_check, keys }))
+}
+
 fn any_entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![any_row().prop_map(Entry::Registration), any_bootstrap(), any_rotation()]
+    prop_oneof![any_row().prop_map(Entry::Registration), any_bootstrap(), any_rotation(), any_rewrap()]
 }
 
 /// The same cases on every run, and no file left behind.

@@ -30,7 +30,7 @@ use applier::registry::{
 use applier::secret::Dek;
 use applier::sidecar::file::SidecarPath;
 use applier::snapshot::Snapshot;
-use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row, WireError};
+use applier::wire::{Bootstrap, Entry, Rotation, Row, WireError};
 use applier::{DekId, KekCheck, StartError};
 use redb::{Database, WriteTransaction};
 
@@ -117,6 +117,7 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
             Entry::Registration(row) => self.register(row),
             Entry::Bootstrap(entry) => self.bootstrap(&entry),
             Entry::Rotation(entry) => self.rotate(&entry),
+            Entry::Rewrap(_) => Err(Reason::Subtag.into()),
         }
     }
 
@@ -242,14 +243,11 @@ fn answer(done: Result<(), Stop>) -> Delivered {
 }
 
 fn decode(payload: &[u8]) -> Result<Entry, Stop> {
-    // Opcode, version, sub-tag: the two cutovers came later, and an unknown sub-tag is refused before what follows it.
-    if let [0x05, 0x01, 0x04 | 0x05, ..] = payload {
+    // Opcode, version, sub-tag: all kinds but one came later, and an unknown sub-tag is refused before what follows it.
+    if let [0x05, 0x01, 0x02..=0x05, ..] = payload {
         return Err(Reason::Subtag.into());
     }
     match Entry::decode(payload) {
-        Ok(Entry::Rotation(Rotation { subtag, .. })) if subtag != RotationKind::RotateDek => {
-            Err(Reason::Subtag.into())
-        }
         Ok(entry) => Ok(entry),
         Err(WireError::Version { .. }) => Err(Reason::Version.into()),
         Err(WireError::Subtag { .. }) => Err(Reason::Subtag.into()),
