@@ -49,6 +49,18 @@ impl NodeId {
         }
     }
 
+    /// The identity of the member that the Raft group knows by this id: FNV-1a, 64 bits, of its UTF-8 bytes, or 1
+    /// where that is 0. `None` for the empty id, which is that of no member.
+    pub const fn of_raft_id(raft_id: &str) -> Option<NodeId> {
+        if raft_id.is_empty() {
+            return None;
+        }
+        NodeId::new(match fnv1a64(raft_id.as_bytes()) {
+            0 => 1,
+            hash => hash,
+        })
+    }
+
     /// The identity as it stands on the wire.
     pub const fn get(self) -> u64 {
         self.0.get()
@@ -71,6 +83,17 @@ impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({:016x})", self.0)
     }
+}
+
+/// FNV-1a with 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>). It spreads ids; it protects nothing.
+const fn fnv1a64(bytes: &[u8]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut rest = bytes;
+    while let [byte, tail @ ..] = rest {
+        hash = (hash ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        rest = tail;
+    }
+    hash
 }
 
 /// An index of the Raft log. The first entry has index 1; 0 means "before every entry".
@@ -134,5 +157,29 @@ impl Purpose {
             Purpose::Storage => 1,
             Purpose::Raft => 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_raft_id_is_no_node() {
+        assert_eq!(NodeId::of_raft_id(""), None);
+    }
+
+    /// The bytes are from the list of zero hashes of the algorithm's authors (`d5 6b b9 53 42 87 08 36` for 64 bits).
+    #[test]
+    fn a_hash_of_zero_is_a_node_of_its_own() {
+        assert_eq!(fnv1a64(&[0xd5, 0x6b, 0xb9, 0x53, 0x42, 0x87, 0x08, 0x36]), 0);
+        assert_eq!(NodeId::of_raft_id("!0IC=VloaY"), NodeId::new(1));
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_algorithms_authors() {
+        assert_eq!(fnv1a64(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a64(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a64(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -127,6 +127,17 @@ impl Keystore {
         self.map.load().get(&id).map(|slot| Arc::clone(&slot.aead))
     }
 
+    /// Lends the cipher of a key to `call` for the duration of it, without taking a share in it as
+    /// [`Keystore::aead`] does: readers of one key don't contend for its count of references. Writers are not held up.
+    pub fn with_aead<T>(&self, id: DekId, call: impl FnOnce(&Aes256Gcm) -> T) -> Option<T> {
+        self.map.load().get(&id).map(|slot| call(&slot.aead))
+    }
+
+    /// The lowest id whose cipher `fits`. All keys are of one snapshot.
+    pub fn find_aead(&self, mut fits: impl FnMut(DekId, &Aes256Gcm) -> bool) -> Option<DekId> {
+        self.map.load().iter().find(|(id, slot)| fits(**id, &slot.aead)).map(|(id, _)| *id)
+    }
+
     /// The lowest id that has these key bytes. Every loaded key is compared, each in constant time, so that the
     /// search tells nothing about the bytes of a key.
     pub fn find_equal(&self, dek: &Dek) -> Option<DekId> {

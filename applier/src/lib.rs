@@ -60,14 +60,18 @@
 
 pub mod admission;
 pub mod apply;
+pub mod cipher;
+pub mod envelope;
 pub mod fault;
 pub mod ids;
 pub mod kek;
 pub mod keystore;
+pub mod nonce;
 pub mod os;
 pub mod outcome;
 pub mod ports;
 pub mod registry;
+pub mod sealer;
 pub mod secret;
 pub mod sidecar;
 pub mod snapshot;
@@ -75,7 +79,11 @@ pub mod wire;
 
 pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
 pub use apply::{Applier, Config, InstallError, KeyringConfig, PromiseError};
+pub use cipher::{Cipher, CipherError};
+pub use envelope::{Envelope, EnvelopeError, OpenError};
 pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
+pub use nonce::{Nonce, NonceExhausted, NonceFactory};
 pub use outcome::{ApplyError, HaltCause, NoOp, Outcome, Reject, StartError};
 pub use ports::KekCheck;
+pub use sealer::{SealError, Sealer};
 pub use snapshot::{Snapshot, SnapshotError};

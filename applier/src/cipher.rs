@@ -1,0 +1,177 @@
+//! AES-256-GCM (NIST SP 800-38D) over the keys of a keystore, for callers that bring nonce and associated data.
+//!
+//! What stands for a sealed text is its ciphertext, as long as the plaintext, and a tag of 16 bytes after it. A nonce of
+//! another length than 12 bytes and the reserved key id 0 can't be asked for: their types don't hold them.
+//!
+//! Key bytes and key schedules stay where the keystore has them. A call borrows the schedule for its own duration, so
+//! that a key that is removed meanwhile is wiped as soon as the last call under it returns.
+
+use std::sync::Arc;
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::AeadInOut;
+
+use crate::ids::DekId;
+use crate::keystore::Keystore;
+use crate::nonce::Nonce;
+
+/// Length of a tag in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// The longest plaintext that GCM seals under one nonce, in bytes: 2^36 - 32 (SP 800-38D, section 5.2.1.1).
+pub const PLAINTEXT_LEN_MAX: u64 = (1 << 36) - 32;
+
+/// Why nothing was sealed or opened. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CipherError {
+    /// The key is not loaded: it was never installed on this node, or it is retired.
+    #[error("key {0} is not loaded; let the node catch up with the log, or restore its sidecar")]
+    UnknownKeyId(DekId),
+    /// The tag does not fit: something that went into it is not what was sealed (ciphertext, tag, nonce, associated
+    /// data, or the key behind the id).
+    #[error("what is sealed under key {0} does not authenticate; restore it from a healthy replica")]
+    Integrity(DekId),
+    /// The plaintext does not fit under one nonce.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+/// The plaintext is longer than [`PLAINTEXT_LEN_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{len} bytes of plaintext do not fit under one nonce, which takes {PLAINTEXT_LEN_MAX}; split them")]
+pub struct TooLong {
+    /// Length of the plaintext in bytes.
+    pub len: usize,
+}
+
+/// The ciphers of every key in a keystore. Cheap to clone; all clones see the same keys.
+#[derive(Clone, Debug)]
+pub struct Cipher {
+    keystore: Arc<Keystore>,
+}
+
+impl Cipher {
+    /// A cipher that finds a key as soon as, and as long as, the keystore has it.
+    pub const fn new(keystore: Arc<Keystore>) -> Cipher {
+        Cipher { keystore }
+    }
+
+    /// The keystore under it.
+    pub const fn keystore(&self) -> &Arc<Keystore> {
+        &self.keystore
+    }
+
+    /// Seals `plaintext` into `ciphertext | tag 16`.
+    ///
+    /// # Errors
+    /// [`CipherError::UnknownKeyId`], [`CipherError::TooLong`].
+    pub fn seal(
+        &self,
+        id: DekId,
+        nonce: &Nonce,
+        aad: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, CipherError> {
+        let mut sealed = Vec::with_capacity(plaintext.len().saturating_add(TAG_LEN));
+        self.with(id, |aead| append_sealed(aead, nonce, aad, plaintext, &mut sealed))??;
+        Ok(sealed)
+    }
+
+    /// Opens `ciphertext | tag 16`.
+    ///
+    /// # Errors
+    /// [`CipherError::UnknownKeyId`], and [`CipherError::Integrity`] also where there are not even 16 bytes.
+    pub fn open(&self, id: DekId, nonce: &Nonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CipherError> {
+        let opened = self.with(id, |aead| {
+            let (ciphertext, tag) = sealed.split_last_chunk()?;
+            opened(aead, nonce, aad, ciphertext, tag)
+        })?;
+        opened.ok_or(CipherError::Integrity(id))
+    }
+
+    /// Turns the plaintext in `text` into ciphertext and returns its tag.
+    ///
+    /// # Errors
+    /// [`CipherError::UnknownKeyId`], [`CipherError::TooLong`]; `text` is as it was then.
+    pub fn seal_in_place(
+        &self,
+        id: DekId,
+        nonce: &Nonce,
+        aad: &[u8],
+        text: &mut [u8],
+    ) -> Result<[u8; TAG_LEN], CipherError> {
+        Ok(self.with(id, |aead| seal_in_place(aead, nonce, aad, text))??)
+    }
+
+    /// Turns the ciphertext in `text` into plaintext, if the tag fits.
+    ///
+    /// # Errors
+    /// [`CipherError::UnknownKeyId`], [`CipherError::Integrity`]; `text` is as it was then.
+    pub fn open_in_place(
+        &self,
+        id: DekId,
+        nonce: &Nonce,
+        aad: &[u8],
+        text: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), CipherError> {
+        self.with(id, |aead| open_in_place(aead, nonce, aad, text, tag))?.ok_or(CipherError::Integrity(id))
+    }
+
+    /// Lends the cipher of a key for one call.
+    pub(crate) fn with<T>(&self, id: DekId, call: impl FnOnce(&Aes256Gcm) -> T) -> Result<T, CipherError> {
+        self.keystore.with_aead(id, call).ok_or(CipherError::UnknownKeyId(id))
+    }
+}
+
+/// Appends `ciphertext | tag 16` to `out`, which is of no use after an error. The only copy of the plaintext that it
+/// makes becomes the ciphertext.
+pub(crate) fn append_sealed(
+    aead: &Aes256Gcm,
+    nonce: &Nonce,
+    aad: &[u8],
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), TooLong> {
+    let start = out.len();
+    out.extend_from_slice(plaintext);
+    let tag = seal_in_place(aead, nonce, aad, &mut out[start..])?;
+    out.extend_from_slice(&tag);
+    Ok(())
+}
+
+/// The plaintext behind a ciphertext, or `None` where the tag does not fit.
+pub(crate) fn opened(
+    aead: &Aes256Gcm,
+    nonce: &Nonce,
+    aad: &[u8],
+    ciphertext: &[u8],
+    tag: &[u8; TAG_LEN],
+) -> Option<Vec<u8>> {
+    let mut text = ciphertext.to_vec();
+    open_in_place(aead, nonce, aad, &mut text, tag)?;
+    Some(text)
+}
+
+fn seal_in_place(
+    aead: &Aes256Gcm,
+    nonce: &Nonce,
+    aad: &[u8],
+    text: &mut [u8],
+) -> Result<[u8; TAG_LEN], TooLong> {
+    let len = text.len();
+    aead.encrypt_inout_detached(nonce.as_bytes().into(), aad, text.into())
+        .map(<[u8; TAG_LEN]>::from)
+        .map_err(|_| TooLong { len })
+}
+
+/// The tag is compared, in constant time, before a byte of `text` changes.
+pub(crate) fn open_in_place(
+    aead: &Aes256Gcm,
+    nonce: &Nonce,
+    aad: &[u8],
+    text: &mut [u8],
+    tag: &[u8; TAG_LEN],
+) -> Option<()> {
+    aead.decrypt_inout_detached(nonce.as_bytes().into(), aad, text.into(), tag.into()).ok()
+}
