@@ -22,6 +22,7 @@
 //!     match applier.admit(payload) {
 //!         Admission::Propose => leadership.took(propose(term, payload)),
 //!         Admission::Duplicate { .. } => {}
+//!         Admission::Stale => return Err("another key is active by now".to_owned()),
 //!         Admission::Refused(reject) => return Err(reject.to_string()),
 //!         Admission::Failed(error) => return Err(error.to_string()),
 //!     }
@@ -44,10 +45,12 @@ pub enum Admission {
     Duplicate {
         /// What it would come to.
         no_op: NoOp,
-        /// Index of the entry that had the effect, where the state knows it: for a bootstrap and a rotation, not for
-        /// a registration.
+        /// Index of the entry that had the effect, where the state knows it: for everything but a registration.
         by: Option<RaftIndex>,
     },
+    /// Answer that it is out of date, and propose nothing: it would enable an envelope under a key that is not the active
+    /// one any more. Asked for the key that is, it may be admitted.
+    Stale,
     /// Refuse it: every node would reject it.
     Refused(Reject),
     /// It could not be judged. The same request may be admitted later.
@@ -101,8 +104,10 @@ pub enum GateClosed {
 /// What a member answers when a leader asks what it is capable of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// The check value of its KEK, or `None` where it has no keyring.
+    /// The check value of its KEK in force, or `None` where it has no keyring.
     pub keyring: Option<KekCheck>,
+    /// The check value of the KEK that it is ready to have its keys wrapped under next, where it has another one for that.
+    pub next: Option<KekCheck>,
 }
 
 /// What a leader must know of its term before it proposes. Terms and members are the host's own numbers.
@@ -233,16 +238,38 @@ impl Leadership {
     ) -> Result<(), NotNow> {
         self.leading()?;
         let own = own.ok_or(NotNow::NoKeyringHere)?;
+        self.all(members, |answer| answer.keyring == Some(own))
+    }
+
+    /// Whether every one of `members` has answered in this term, with the KEK whose check value is `wanted`, in force or
+    /// as the next one. A rewrap needs that of all members, this node among them.
+    ///
+    /// # Errors
+    /// [`NotNow::NotLeader`], [`NotNow::Unprobed`] and then the first member that does not have it.
+    pub fn ready_to_rewrap(
+        &self,
+        members: impl IntoIterator<Item = u64>,
+        wanted: KekCheck,
+    ) -> Result<(), NotNow> {
+        self.leading()?;
+        self.all(members, |answer| [answer.keyring, answer.next].contains(&Some(wanted)))
+    }
+
+    fn all(
+        &self,
+        members: impl IntoIterator<Item = u64>,
+        is_fit: impl Fn(&Capability) -> bool,
+    ) -> Result<(), NotNow> {
         let members: Vec<u64> = members.into_iter().collect();
         let unprobed = self.unprobed(members.iter().copied());
         if !unprobed.is_empty() {
             return Err(NotNow::Unprobed { members: unprobed });
         }
         for member in members {
-            match self.answers.get(&member).and_then(|answer| answer.keyring) {
-                Some(check) if check == own => {}
-                Some(_) => return Err(NotNow::OtherKek { member }),
-                None => return Err(NotNow::NoKeyring { member }),
+            match &self.answers[&member] {
+                answer if is_fit(answer) => {}
+                Capability { keyring: None, .. } => return Err(NotNow::NoKeyring { member }),
+                Capability { keyring: Some(_), .. } => return Err(NotNow::OtherKek { member }),
             }
         }
         Ok(())

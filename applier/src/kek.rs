@@ -10,6 +10,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
 use sha2::{Digest, Sha256};
@@ -98,6 +99,114 @@ fn split(blob: &[u8]) -> Option<(&[u8; NONCE_LEN], &[u8; KEY_LEN], &[u8; TAG_LEN
     let (nonce, rest) = blob.split_first_chunk()?;
     let (key, rest) = rest.split_first_chunk()?;
     Some((nonce, key, rest.try_into().ok()?))
+}
+
+/// The KEKs that a node has: one, or while they are exchanged two.
+///
+/// ```text
+/// 1  start every member with the new KEK as the current one and the old one as the previous one
+/// 2  propose a rewrap to the new KEK; it is admitted once every member has promised to keep it
+/// 3  where `Applier::kek_status` says that the previous one may be withdrawn, start that node without it
+/// ```
+///
+/// Which of them is *in force*, so that wrapped keys are judged under it and under no other, is decided by the log alone:
+/// the one that the newest rewrap names; before the first rewrap the one that this node has promised to keep; before any
+/// promise the previous one, where there is one.
+#[derive(Clone)]
+pub struct KekRing {
+    current: Arc<dyn Kek>,
+    previous: Option<Arc<dyn Kek>>,
+}
+
+/// Why a ring has no KEK in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// The one that is in force is not there.
+    #[error(
+        "the KEK with the check value {wanted} is not configured; configure it, as the previous one where another one is \
+         the current one"
+    )]
+    Missing {
+        /// Its check value.
+        wanted: KekCheck,
+    },
+    /// One of them could not be asked.
+    #[error("the KEK could not be used: {0}")]
+    Unavailable(String),
+}
+
+impl KekRing {
+    /// A ring of one.
+    pub fn new(current: Arc<dyn Kek>) -> KekRing {
+        KekRing { current, previous: None }
+    }
+
+    /// With the KEK that is to be withdrawn after a rewrap.
+    pub fn with_previous(self, previous: Arc<dyn Kek>) -> KekRing {
+        KekRing { previous: Some(previous), ..self }
+    }
+
+    /// The KEK that is in force where the newest rewrap, or else this node's promise, names `named`.
+    ///
+    /// # Errors
+    /// [`RingError`]. Without a name no KEK is asked for its check value, and nothing fails.
+    pub fn in_force(&self, named: Option<KekCheck>) -> Result<&dyn Kek, RingError> {
+        match named {
+            None => Ok(self.previous.as_deref().unwrap_or(self.current.as_ref())),
+            Some(wanted) => self.find(wanted)?.ok_or(RingError::Missing { wanted }),
+        }
+    }
+
+    /// The KEK with this check value.
+    ///
+    /// # Errors
+    /// [`RingError::Unavailable`] where one could not be asked before it was found.
+    pub fn find(&self, wanted: KekCheck) -> Result<Option<&dyn Kek>, RingError> {
+        for kek in std::iter::once(&self.current).chain(&self.previous) {
+            if check_value(kek.as_ref())? == wanted {
+                return Ok(Some(kek.as_ref()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Check value of the current KEK.
+    ///
+    /// # Errors
+    /// [`RingError::Unavailable`].
+    pub fn current(&self) -> Result<KekCheck, RingError> {
+        check_value(self.current.as_ref())
+    }
+
+    /// Check value of the previous KEK, where there is one.
+    ///
+    /// # Errors
+    /// [`RingError::Unavailable`].
+    pub fn previous(&self) -> Result<Option<KekCheck>, RingError> {
+        self.previous.as_deref().map(check_value).transpose()
+    }
+}
+
+fn check_value(kek: &dyn Kek) -> Result<KekCheck, RingError> {
+    kek.check_value().map_err(|error| RingError::Unavailable(error.to_string()))
+}
+
+impl<K: Kek + 'static> From<Arc<K>> for KekRing {
+    fn from(kek: Arc<K>) -> KekRing {
+        KekRing::new(kek)
+    }
+}
+
+impl From<Arc<dyn Kek>> for KekRing {
+    fn from(kek: Arc<dyn Kek>) -> KekRing {
+        KekRing::new(kek)
+    }
+}
+
+impl fmt::Debug for KekRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KekRing").field("previous", &self.previous.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// A KEK that was read from a file of exactly 32 raw bytes.

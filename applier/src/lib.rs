@@ -40,7 +40,7 @@
 //! let config = Config {
 //!     node: NodeId::new(0x11).expect("not 0"),
 //!     database: path("registry.redb"),
-//!     keyring: Some(KeyringConfig { kek: kek.clone(), sidecar: path("keys.json") }),
+//!     keyring: Some(KeyringConfig { kek: kek.clone().into(), sidecar: path("keys.json") }),
 //! };
 //! let mut applier = Applier::open(OsFiles, &config, Arc::new(SystemClock))?;
 //!
@@ -78,7 +78,10 @@ pub mod snapshot;
 pub mod wire;
 
 pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
-pub use apply::{Applier, Config, InstallError, KeyringConfig, PromiseError};
+pub use apply::{
+    Applier, Claim, ClaimError, Config, InstallError, KekStatus, KeyringConfig, PromiseError, ResyncError,
+    resync,
+};
 pub use cipher::{Cipher, CipherError};
 pub use envelope::{Envelope, EnvelopeError, OpenError};
 pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};

@@ -1,7 +1,8 @@
 //! What applying one entry can come to.
 
+use crate::envelope::OpenError;
 use crate::fault::IoFault;
-use crate::ids::{DekId, RaftIndex};
+use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
 use crate::ports::{BlobFault, KekCheck};
 use crate::registry::{Clash, CommitError, RegistryError};
 use crate::sidecar::file::WriteFault;
@@ -43,6 +44,14 @@ pub enum NoOp {
     DuplicateRotation,
     /// The row says the same already.
     DuplicateRegistration,
+    /// The retirement that was applied, proposed once more.
+    DuplicateRetirement,
+    /// The rewrap that was applied, proposed once more.
+    DuplicateRewrap,
+    /// The envelope is on already. Its cutover stays where it was.
+    CutoverRepeated,
+    /// The cutover is for a key that is not the active one any more. The envelope stays off.
+    CutoverStale,
 }
 
 /// Why an entry was refused.
@@ -68,11 +77,25 @@ pub enum Reject {
     /// This node has no keyring.
     #[error("this node has no KEK; configure one together with a sidecar path, and restart")]
     KekNotConfigured,
-    /// A rotation kind that this build does not apply.
-    #[error("the rotation kind {got:#04x} is not supported")]
-    UnsupportedRotation {
-        /// Its sub-tag.
-        got: u8,
+    /// A key whose purpose is another one than the entry says, or may have.
+    #[error("the entry says that key {id} is for {got:?}, which it is not")]
+    OtherPurpose {
+        /// The key.
+        id: DekId,
+        /// The purpose that the entry gives it.
+        got: Purpose,
+    },
+    /// A wrapped key where there must be none.
+    #[error("an entry that installs no key carries {len} bytes of one")]
+    NeedlessKey {
+        /// Its wrapped length in bytes.
+        len: usize,
+    },
+    /// An epoch where there must be none: a retirement registers nobody.
+    #[error("a retirement carries epoch 0 of its proposer, not {got}")]
+    NeedlessEpoch {
+        /// The epoch.
+        got: u16,
     },
     /// One id for both purposes.
     #[error("storage and raft share the key id {0}")]
@@ -114,9 +137,48 @@ pub enum Reject {
         /// Where the entry that installed it stands.
         by: RaftIndex,
     },
-    /// A registration under a key that does not exist at that point of the log.
+    /// A registration, a cutover or a retirement of a key that does not exist at that point of the log.
     #[error("key {0} is not known")]
     UnknownKey(DekId),
+    /// The retirement of a key in use.
+    #[error("key {0} is the active one of its purpose; rotate it first")]
+    KeyActive(DekId),
+    /// The key was retired before.
+    #[error("key {id} was retired by the entry at index {by}")]
+    KeyRetired {
+        /// The key.
+        id: DekId,
+        /// Where the entry that retired it stands.
+        by: RaftIndex,
+    },
+    /// A rewrap that does not follow the newest one.
+    #[error("the keys are in generation {current} of the KEK; a rewrap leads to the next one, not to {got}")]
+    KekGeneration {
+        /// The generation that the keys are in.
+        current: u32,
+        /// The generation of the entry.
+        got: u32,
+    },
+    /// A rewrap under a KEK that this node does not have.
+    #[error(
+        "this node has no KEK with the check value {wanted}; configure it as the current one, and restart"
+    )]
+    KekNotInRing {
+        /// The check value.
+        wanted: KekCheck,
+    },
+    /// A rewrap that leaves a key out, or has one too many or twice.
+    #[error("the rewrap and the keys that are not retired differ in key {id}")]
+    RewrapKeys {
+        /// The lowest key that they differ in.
+        id: u32,
+    },
+    /// A rewrap that would change a key's bytes.
+    #[error("the rewrap has other bytes for key {0}")]
+    RewrapBytes(DekId),
+    /// An entry behind the raft cutover that does not open.
+    #[error("the entry does not open, and every entry behind the raft cutover has to: {0}")]
+    Sealed(#[from] OpenError),
 }
 
 /// Why an entry could not be judged. Nothing was touched.
@@ -128,6 +190,12 @@ pub enum ApplyError {
     /// The KEK could not be asked.
     #[error("the KEK could not be used: {0}")]
     KekUnavailable(String),
+    /// The KEK in force is not among those that this node was started with.
+    #[error("this node has no KEK with the check value {wanted}; configure it, and restart")]
+    KekMissing {
+        /// The check value.
+        wanted: KekCheck,
+    },
     /// The keystore holds other bytes under an id that the sidecar does not know.
     #[error(transparent)]
     Keystore(#[from] crate::keystore::KeystoreError),
@@ -192,7 +260,8 @@ pub enum StartError {
     SidecarWrite(#[from] WriteFault),
     /// The sidecar is damaged, or not a sidecar.
     #[error(
-        "{path:?}: {fault}; put the file back from this node's backup, or remove this node and add it again"
+        "{path:?}: {fault}; put this node's newest file back, have it written anew from a healthy peer's snapshot (resync), or \
+         remove this node and add it again"
     )]
     Sidecar {
         /// The file.
@@ -214,7 +283,7 @@ pub enum StartError {
     /// The database proves that this node had a sidecar.
     #[error(
         "the sidecar {path:?} is missing, and this node applied the key entry at index {applied}; put the file \
-         back, or remove this node and add it again"
+         back, have it written anew from a healthy peer's snapshot (resync), or remove this node and add it again"
     )]
     SidecarMissing {
         /// Where it should be.
@@ -225,7 +294,8 @@ pub enum StartError {
     /// The database proves that this node had a newer sidecar.
     #[error(
         "the sidecar {path:?} is at index {found}, and this node applied the key entry at index {applied}: it is an \
-         old copy; put the newest back, or remove this node and add it again"
+         old copy; put the newest back, have it written anew from a healthy peer's snapshot (resync), or remove this \
+         node and add it again"
     )]
     SidecarStale {
         /// The file.
@@ -256,7 +326,8 @@ pub enum StartError {
     /// This node has promised another KEK to a leader.
     #[error(
         "this node has told its cluster that it has the KEK with the check value {promised} and is started with that \
-         of {found}; start with the KEK that was promised, or remove this node and add it again"
+         of {found}; start with the KEK that was promised, as the previous one if there is a newer, or remove this \
+         node and add it again"
     )]
     OtherKek {
         /// The check value of the KEK that was promised.
@@ -265,7 +336,10 @@ pub enum StartError {
         found: KekCheck,
     },
     /// A key of the sidecar does not open under the KEK.
-    #[error("key {id} of the sidecar does not open ({fault}); start with the KEK that wrapped it")]
+    #[error(
+        "key {id} of the sidecar does not open ({fault}); start with the KEK that wrapped it, as the previous one if \
+         there is a newer"
+    )]
     KekMismatch {
         /// The key.
         id: DekId,
@@ -275,9 +349,34 @@ pub enum StartError {
     /// The KEK could not be asked.
     #[error("the KEK could not be used: {0}")]
     KekUnavailable(String),
+    /// The KEK that the sidecar's keys are wrapped under is not configured.
+    #[error(
+        "the keys of this node are wrapped under the KEK with the check value {wanted}, and it is not configured; start \
+         with it, as the previous one if there is a newer"
+    )]
+    KekMissing {
+        /// The check value of that KEK.
+        wanted: KekCheck,
+    },
     /// Two keys of the sidecar have the same bytes.
     #[error(
         "keys {0} and {1} of the sidecar have the same bytes, so nonces would repeat; remove this node and add it again"
     )]
     EqualKeyBytes(DekId, DekId),
+    /// The database proves that this node has claimed a higher epoch than the sidecar says.
+    #[error(
+        "the sidecar {path:?} is at epoch {found} under key {id}, and this node has claimed epoch {claimed}: it is an \
+         old copy; put the newest back, have it written anew from a healthy peer's snapshot (resync), or remove this \
+         node and add it again"
+    )]
+    EpochBehind {
+        /// The file.
+        path: String,
+        /// The key.
+        id: DekId,
+        /// Epoch in the file.
+        found: LocalEpoch,
+        /// Epoch in the database.
+        claimed: LocalEpoch,
+    },
 }

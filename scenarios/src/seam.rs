@@ -10,7 +10,8 @@ use applier::RaftIndex;
 use applier::kek::LocalKek;
 use applier::ports::{Clock, Files, Kek, KekCheck, UnwrapError, WriteFile};
 use applier::registry::{
-    Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
+    Change, CommitError, HostPart, Local, LocalChange, RedbRegistry, Registry, RegistryError,
+    RegistrySnapshot, RowKey, WriterRow,
 };
 use applier::secret::Dek;
 use redb::WriteTransaction;
@@ -232,14 +233,9 @@ impl Registry for SimRegistry {
         self.redb.applied_index()
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
+    fn local(&self) -> Result<Local, RegistryError> {
         self.check()?;
-        self.redb.sidecar_index()
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        self.check()?;
-        self.redb.kek_check()
+        self.redb.local()
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -256,8 +252,8 @@ impl Registry for SimRegistry {
         self.redb.commit(change, host)
     }
 
-    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
-        self.redb.promise(check)
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
+        self.redb.keep(change)
     }
 
     fn restore(

@@ -1,12 +1,17 @@
 //! Admission and the promise: what a node says about itself before an entry exists.
 
+use std::io;
+
 use super::{Applier, Held, Stop};
+
 use crate::admission::{Admission, Capability};
 use crate::ids::RaftIndex;
-use crate::outcome::ApplyError;
+use crate::kek::RingError;
+use crate::outcome::{ApplyError, NoOp};
 use crate::ports::{Files, KekCheck};
-use crate::registry::{CommitError, Registry, RegistryError};
+use crate::registry::{CommitError, LocalChange, Registry};
 use crate::sidecar::EntryName;
+use crate::wire::Entry;
 
 /// Why a node could not say what it is capable of. Except for `Halted`, nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,23 +22,38 @@ pub enum PromiseError {
     /// The KEK could not be asked.
     #[error("the KEK could not be used: {0}")]
     KekUnavailable(String),
-    /// The registry could not be read.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The KEK has become another one in the middle of a life.
+    /// The KEK in force is not configured.
+    #[error("this node has no KEK with the check value {wanted}; configure it, and restart")]
+    KekMissing {
+        /// Its check value.
+        wanted: KekCheck,
+    },
+    /// This node has no keyring, or the reference system's sidecar.
+    #[error("this node has no KEK; configure one together with a sidecar path, and restart")]
+    NoKek,
+    /// This node is to keep the KEK of another rewrap.
     #[error(
-        "this node has told its cluster that it has the KEK with the check value {promised}, and its KEK is that of \
-         {found} now; bring the promised one back, or remove this node and add it again"
+        "this node has promised to keep the KEK with the check value {promised} for a rewrap, and is asked for {wanted}; \
+         finish that rewrap first"
     )]
-    OtherKek {
+    OtherRewrap {
         /// The check value of the KEK that was promised.
         promised: KekCheck,
-        /// That of the KEK as it is now.
-        found: KekCheck,
+        /// That of the KEK that is asked for.
+        wanted: KekCheck,
     },
     /// The promise was not recorded, or it was and nobody knows; the applier applies nothing more in this life.
     #[error(transparent)]
     Halted(#[from] CommitError),
+}
+
+impl From<RingError> for PromiseError {
+    fn from(fault: RingError) -> PromiseError {
+        match fault {
+            RingError::Missing { wanted } => PromiseError::KekMissing { wanted },
+            RingError::Unavailable(error) => PromiseError::KekUnavailable(error),
+        }
+    }
 }
 
 impl<F: Files, R: Registry> Applier<F, R> {
@@ -45,7 +65,8 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         match self.judge(self.applied.next(), payload) {
             Ok(effect) => match effect.no_op {
-                Some(no_op) => Admission::Duplicate { no_op, by: self.named(payload) },
+                Some(NoOp::CutoverStale) => Admission::Stale,
+                Some(no_op) => Admission::Duplicate { no_op, by: self.named(no_op, payload) },
                 None => match self.keystore.accepts(&effect.keys) {
                     Ok(()) => Admission::Propose,
                     Err(error) => Admission::Failed(error.into()),
@@ -65,37 +86,72 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(PromiseError::Poisoned);
         }
         let Some(keyring) = self.keyring.as_ref().filter(|_| !matches!(self.held, Held::Foreign(_))) else {
-            return Ok(Capability { keyring: None });
+            return Ok(Capability { keyring: None, next: None });
         };
-        match keyring.kek.check_value() {
-            Ok(check) => Ok(Capability { keyring: Some(check) }),
-            Err(error) => Err(PromiseError::KekUnavailable(error.to_string())),
-        }
+        let named = self.sidecar().and_then(|sidecar| sidecar.kek).map(|kek| kek.check).or(self.local.kek);
+        let unavailable = |error: io::Error| PromiseError::KekUnavailable(error.to_string());
+        let in_force = keyring.ring.in_force(named)?.check_value().map_err(unavailable)?;
+        let next = Some(keyring.ring.current()?).filter(|current| *current != in_force);
+        Ok(Capability { keyring: Some(in_force), next })
     }
 
-    /// Answers a leader whose KEK has the check value `leader`. Where this node has the same, it makes durable first
-    /// that it does not come back with another one: the leader will let an entry be committed because of the answer,
-    /// and without this KEK the node could never apply it. An answer that keeps the leader from it binds nobody, so
-    /// that a node with the wrong KEK can be given the right one.
+    /// Answers a leader who asks for the KEK with the check value `wanted`: the one in force, or that of a rewrap to come.
+    /// Where this node has it, it makes durable first that it does not come back without: the leader will let an entry be
+    /// committed because of the answer, and without this KEK the node could never apply it. An answer that keeps the
+    /// leader from it binds nobody, so that a node with the wrong KEK can be given the right one.
     ///
     /// # Errors
     /// [`PromiseError`].
-    pub fn promise(&mut self, leader: KekCheck) -> Result<Capability, PromiseError> {
+    pub fn promise(&mut self, wanted: KekCheck) -> Result<Capability, PromiseError> {
         let capability = self.capability()?;
         let Some(found) = capability.keyring else { return Ok(capability) };
-        match self.registry.kek_check()?.map(KekCheck::from_u64) {
-            Some(promised) if promised != found => return Err(PromiseError::OtherKek { promised, found }),
-            Some(_) => {}
-            None if found != leader => {}
-            None => {
-                if let Err(error) = self.registry.promise(found.to_u64()) {
-                    tracing::error!(%error, "the promise failed, and the applier halts; restart it");
-                    self.poisoned = true;
-                    return Err(PromiseError::Halted(error));
-                }
+        let change = if wanted == found && self.local.kek.is_none() {
+            LocalChange::Promise(found)
+        } else if capability.next == Some(wanted) {
+            match self.local.next_kek {
+                Some(promised) if promised == wanted => return Ok(capability),
+                Some(promised) => return Err(PromiseError::OtherRewrap { promised, wanted }),
+                None => LocalChange::PromiseNext(wanted),
             }
+        } else {
+            return Ok(capability);
+        };
+        if let Err(error) = self.registry.keep(change) {
+            tracing::error!(%error, "the promise failed, and the applier halts; restart it");
+            self.poisoned = true;
+            return Err(PromiseError::Halted(error));
+        }
+        match change {
+            LocalChange::Promise(check) => self.local.kek = Some(check),
+            LocalChange::PromiseNext(check) => self.local.next_kek = Some(check),
+            LocalChange::Claim(..) => unreachable!("a promise was made above"),
         }
         Ok(capability)
+    }
+
+    /// Which KEKs this node needs, and whether the previous one of its ring may go.
+    ///
+    /// # Errors
+    /// [`PromiseError::NoKek`] where it has none, else as [`Applier::capability`].
+    pub fn kek_status(&self) -> Result<KekStatus, PromiseError> {
+        let capability = self.capability()?;
+        let (Some(in_force), Some(keyring)) = (capability.keyring, &self.keyring) else {
+            return Err(PromiseError::NoKek);
+        };
+        let previous = keyring.ring.previous()?.filter(|previous| *previous != in_force);
+        // The promise moves with the commit of the rewrap, behind which no start and no redelivery asks for the old one.
+        let committed = self.sidecar_kek() == Some(in_force) && self.local.kek == Some(in_force);
+        let generation = self.sidecar().map_or(0, |sidecar| sidecar.generation());
+        Ok(KekStatus {
+            in_force,
+            generation,
+            next: capability.next,
+            withdrawable: previous.filter(|_| committed),
+        })
+    }
+
+    fn sidecar_kek(&self) -> Option<KekCheck> {
+        self.sidecar().and_then(|sidecar| sidecar.kek).map(|kek| kek.check)
     }
 
     /// Whether memory, sidecar and database are the state after one entry, so that a next one can be judged by it.
@@ -113,11 +169,32 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
     }
 
-    /// Where the log has this payload, as far as the sidecar names it.
-    fn named(&self, payload: &[u8]) -> Option<RaftIndex> {
-        let wanted = EntryName::of(RaftIndex::ZERO, payload).sha256;
+    /// Where the log has the effect that makes `payload` a no-op, as far as the sidecar names it.
+    fn named(&self, no_op: NoOp, payload: &[u8]) -> Option<RaftIndex> {
         let sidecar = self.sidecar()?;
-        let names = sidecar.keys.values().map(|key| key.name).chain([sidecar.bootstrap]);
-        names.into_iter().find(|name| name.sha256 == wanted).map(|name| name.raft_index)
+        if no_op == NoOp::CutoverRepeated {
+            let purpose = match Entry::decode(payload) {
+                Ok(Entry::Rotation(rotation)) => rotation.purpose,
+                _ => return None,
+            };
+            return Some(sidecar.cutovers.index_of(purpose));
+        }
+        let wanted = EntryName::of(RaftIndex::ZERO, payload).sha256;
+        sidecar.named().find(|name| name.sha256 == wanted).map(|name| name.raft_index)
     }
+}
+
+/// The KEKs of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KekStatus {
+    /// Check value of the one that wraps its keys.
+    pub in_force: KekCheck,
+    /// How many times they were wrapped anew.
+    pub generation: u32,
+    /// Check value of the current one, where a rewrap to it is still to come.
+    pub next: Option<KekCheck>,
+    /// Check value of the previous one, where this node needs it no more: it can be started without. It is needed again if
+    /// the node loses its disk and its cluster still has the log from before the rewrap; so before the KEK itself is
+    /// destroyed, every member must say so, and every log begin behind the rewrap.
+    pub withdrawable: Option<KekCheck>,
 }

@@ -11,7 +11,9 @@ use crate::ids::{DekId, Purpose, RaftIndex};
 use crate::outcome::{HaltCause, StartError};
 use crate::ports::{Clock, Files};
 use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow, rules};
-use crate::sidecar::{Active, EntryName, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json};
+use crate::sidecar::{
+    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json,
+};
 use crate::wire::{Entry, RotationKind, WireError};
 
 /// What the reference system's host knows and its sidecar does not.
@@ -19,7 +21,8 @@ use crate::wire::{Entry, RotationKind, WireError};
 pub struct Adoption {
     /// Index of the newest entry that the reference has applied here.
     pub applied_index: RaftIndex,
-    /// The bootstrap and every rotation that installed a key, with its index: opcode and body each.
+    /// The bootstrap, every rotation that installed a key, and every cutover that switched an envelope on, with its index:
+    /// opcode and body each.
     pub entries: Vec<(RaftIndex, Vec<u8>)>,
     /// The writer registry.
     pub rows: BTreeMap<RowKey, WriterRow>,
@@ -67,6 +70,10 @@ pub enum AdoptError {
     /// a key that the sidecar lacks.
     #[error("key {0} of the sidecar and the supplied entries do not explain each other")]
     KeyNotExplained(DekId),
+    /// No entry, or more than one, switched this envelope on, or one that stands elsewhere than the sidecar says; or one
+    /// was supplied for an envelope that is off.
+    #[error("the cutover of the {0:?} envelope and the supplied entries do not explain each other")]
+    CutoverNotExplained(Purpose),
     /// Only one active key, or none.
     #[error(
         "the sidecar has no active {0:?} key: bootstrap never finished here; remove this node and add it again"
@@ -106,7 +113,9 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(AdoptError::NotForeign);
         };
         let sidecar = explain(foreign, adoption, self.clock.0.as_ref())?;
-        start::unwrap_all(keyring.kek.as_ref(), start::wrapped_keys(&sidecar))
+        let kek = start::in_force(&keyring.ring, &sidecar, &self.local)
+            .map_err(|fault| AdoptError::Keys(fault.into()))?;
+        start::unwrap_all(kek, start::wrapped_keys(&sidecar))
             .map_err(|fault| AdoptError::Keys(fault.into()))?;
         check_rows(&sidecar, adoption)?;
         let target = RegistrySnapshot { rows: adoption.rows.clone(), applied_index: adoption.applied_index };
@@ -118,6 +127,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             rows: target.rows,
             applied_index: Some(target.applied_index),
             sidecar_index: Some(sidecar.raft_applied_index),
+            ..Change::default()
         };
         if let Err(error) = self.registry.commit(&change, &mut |_| Ok(())) {
             self.poisoned = true;
@@ -127,6 +137,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             self.poisoned = true;
             return Err(AdoptError::Halted(HaltCause::Sidecar(fault)));
         }
+        self.committed(&change);
         self.applied = adoption.applied_index;
         self.held = Held::Ours(Box::new(sidecar));
         Ok(())
@@ -148,6 +159,7 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
     let mut indices = BTreeSet::new();
     let mut bootstraps = Vec::new();
     let mut installed: BTreeMap<u32, Installed> = BTreeMap::new();
+    let mut cutovers = Cutovers::default();
     for (index, payload) in &adoption.entries {
         let index = *index;
         let name = EntryName::of(index, payload);
@@ -165,6 +177,13 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
             }
             Entry::Rotation(entry) if entry.subtag == RotationKind::RotateDek => {
                 vec![(entry.dek_id, entry.purpose, entry.wrapped)]
+            }
+            Entry::Rotation(entry) if entry.subtag != RotationKind::RetireDek => {
+                if cutovers.of(entry.purpose).is_some() {
+                    return Err(AdoptError::CutoverNotExplained(entry.purpose));
+                }
+                cutovers = cutovers.with(entry.purpose, name);
+                Vec::new()
             }
             Entry::Rotation(_) | Entry::Registration(_) | Entry::Rewrap(_) => {
                 return Err(AdoptError::Entry { index });
@@ -186,17 +205,41 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
     for (id, key) in &foreign.keys {
         keys.insert(*id, named(*id, key, installed.get(&id.get()), clock)?);
     }
-    let newest = keys.values().map(|key| key.name.raft_index).max().unwrap_or(bootstrap.raft_index);
-    Ok(Sidecar {
-        raft_applied_index: newest.max(foreign.raft_applied_index),
-        cutovers: foreign.cutovers,
+    check_cutovers(foreign.cutovers, cutovers)?;
+    let mut sidecar = Sidecar {
+        raft_applied_index: foreign.raft_applied_index,
+        cutovers,
         active: Active {
             storage: foreign.active_storage.ok_or(AdoptError::NotActive(Purpose::Storage))?,
             raft: foreign.active_raft.ok_or(AdoptError::NotActive(Purpose::Raft))?,
         },
         keys,
+        retired: BTreeMap::new(),
         bootstrap,
-    })
+        kek: None,
+    };
+    let newest = sidecar.named().map(|name| name.raft_index).max();
+    sidecar.raft_applied_index = sidecar.raft_applied_index.max(newest.unwrap_or(RaftIndex::ZERO));
+    Ok(sidecar)
+}
+
+/// The reference records where its cutovers stand, but for a storage cutover of its first versions.
+fn check_cutovers(foreign: ForeignCutovers, supplied: Cutovers) -> Result<(), AdoptError> {
+    let raft = foreign.raft_envelope_cutover_index;
+    let states = [
+        (Purpose::Storage, foreign.storage_envelope_active, foreign.storage_envelope_cutover_index),
+        (Purpose::Raft, raft > RaftIndex::ZERO, raft),
+    ];
+    for (purpose, is_on, index) in states {
+        let fits = match supplied.of(purpose) {
+            None => !is_on,
+            Some(name) => is_on && (index == RaftIndex::ZERO || index == name.raft_index),
+        };
+        if !fits {
+            return Err(AdoptError::CutoverNotExplained(purpose));
+        }
+    }
+    Ok(())
 }
 
 fn named(

@@ -4,12 +4,13 @@
 //! A crash after the sidecar write leaves a sidecar that is ahead of the database, as a crash inside an entry does:
 //! redelivered entries find their effects named there, and a second install finds nothing that contradicts it.
 
-use super::start::{KeyFault, unwrap_all, wrapped_keys};
+use super::start::{KeyFault, in_force, unwrap_all, wrapped_keys};
 use super::{Applier, Held};
 use crate::ids::{DekId, RaftIndex};
+use crate::kek::RingError;
 use crate::keystore::KeystoreError;
 use crate::outcome::{ApplyError, HaltCause};
-use crate::ports::{BlobFault, Files};
+use crate::ports::{BlobFault, Files, KekCheck};
 use crate::registry::{HostPart, Registry, RowKey, rules};
 use crate::secret::Dek;
 use crate::sidecar::json::SidecarError;
@@ -53,6 +54,15 @@ pub enum InstallError {
         /// What is wrong.
         fault: BlobFault,
     },
+    /// The KEK that the keys are wrapped under is not configured.
+    #[error(
+        "the keys of the snapshot are wrapped under the KEK with the check value {wanted}, and it is not configured; \
+         start this node with it"
+    )]
+    KekMissing {
+        /// Its check value.
+        wanted: KekCheck,
+    },
     /// The KEK could not be asked.
     #[error("the KEK could not be used: {0}")]
     KekUnavailable(String),
@@ -93,6 +103,15 @@ impl From<KeyFault> for InstallError {
             KeyFault::DoesNotOpen { id, fault } => InstallError::KekMismatch { id, fault },
             KeyFault::Unavailable(error) => InstallError::KekUnavailable(error),
             KeyFault::Equal(one, other) => InstallError::EqualKeyBytes(one, other),
+        }
+    }
+}
+
+impl From<RingError> for InstallError {
+    fn from(fault: RingError) -> InstallError {
+        match fault {
+            RingError::Missing { wanted } => InstallError::KekMissing { wanted },
+            RingError::Unavailable(error) => InstallError::KekUnavailable(error),
         }
     }
 }
@@ -145,8 +164,15 @@ impl<F: Files, R: Registry> Applier<F, R> {
             .insert_all(&keys)
             .expect("the plan asked, and nobody else writes to an applier's keystore");
         if let Some(sidecar) = sidecar {
+            for id in self.keystore.ids().into_iter().filter(|id| !sidecar.keys.contains_key(id)) {
+                self.keystore.remove(id);
+            }
             self.held = Held::Ours(Box::new(sidecar));
         }
+        if let Some(index) = proof {
+            self.local.sidecar_index = self.local.sidecar_index.max(index);
+        }
+        self.claims.forget();
         self.applied = snapshot.registry.applied_index;
         tracing::info!(applied = %self.applied, keys = self.keystore.len(), "installed a snapshot");
         Ok(())
@@ -166,14 +192,17 @@ impl<F: Files, R: Registry> Applier<F, R> {
         if applied <= self.applied {
             return Err(InstallError::Behind { snapshot: applied, applied: self.applied });
         }
-        check(snapshot)?;
+        check_snapshot(snapshot)?;
         if theirs.is_some() && self.keyring.is_none() {
             return Err(InstallError::NoKeyring);
         }
         let own_reach = own.map_or(self.applied, |own| own.raft_applied_index.max(self.applied));
         let sidecar = merge((own, own_reach), (theirs, applied))?;
         let keys = match (&sidecar, &self.keyring) {
-            (Some(sidecar), Some(keyring)) => unwrap_all(keyring.kek.as_ref(), wrapped_keys(sidecar))?,
+            (Some(sidecar), Some(keyring)) => {
+                let kek = in_force(&keyring.ring, sidecar, &self.local)?;
+                unwrap_all(kek, wrapped_keys(sidecar))?
+            }
             _ => Vec::new(),
         };
         for (id, key) in &keys {
@@ -187,7 +216,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
 }
 
 /// What must hold of a snapshot whoever installs it.
-fn check(snapshot: &Snapshot) -> Result<(), Malformed> {
+pub(super) fn check_snapshot(snapshot: &Snapshot) -> Result<(), Malformed> {
     let Snapshot { registry, sidecar } = snapshot;
     let applied = registry.applied_index;
     if let Some(sidecar) = sidecar {

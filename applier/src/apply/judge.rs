@@ -5,16 +5,20 @@
 //! is therefore not judged again: if the sidecar names an effect of it, only its registry part is due; if not, it
 //! was a no-op and is one again. Above the sidecar's index, the sidecar is exactly the state before the entry.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
+use crate::kek::{KekRing, RingError};
 use crate::keystore::Keystore;
 use crate::outcome::{ApplyError, NoOp, Reject};
-use crate::ports::{Clock, Kek, UnwrapError};
+use crate::ports::{Clock, Kek, KekCheck, UnwrapError};
 use crate::registry::{Change, Clash, Registry, RegistryError, RowKey, rules};
 use crate::secret::Dek;
-use crate::sidecar::{Active, Cutovers, EntryName, KeyRecord, Sidecar, WRAPPED_LEN_MAX};
-use crate::wire::{Bootstrap, Entry, Rotation, RotationKind, Row};
+use crate::sidecar::{
+    Active, Cutovers, EntryName, KekInForce, KeyRecord, Sidecar, Tombstone, WRAPPED_LEN_MAX,
+};
+use crate::wire::{Bootstrap, Entry, Rewrap, Rotation, RotationKind, Row};
 
 /// Everything that applying an entry will do.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Effect {
     pub(super) keys: Vec<(DekId, Dek)>,
     /// The sidecar after the entry, if it changes.
     pub(super) sidecar: Option<Box<Sidecar>>,
+    /// A key that leaves memory once the sidecar has let go of it.
+    pub(super) removed: Option<DekId>,
     /// The registry's part; the applied index is set by whoever executes it.
     pub(super) change: Change,
     /// Why nothing but the applied index moves, if so.
@@ -31,7 +37,7 @@ pub(super) struct Effect {
 
 impl Effect {
     pub(super) const fn applied(change: Change) -> Effect {
-        Effect { keys: Vec::new(), sidecar: None, change, no_op: None }
+        Effect { keys: Vec::new(), sidecar: None, removed: None, change, no_op: None }
     }
 
     fn no_op(reason: NoOp) -> Effect {
@@ -68,7 +74,9 @@ impl From<RegistryError> for Stop {
 pub(super) struct Judge<'a, R: Registry> {
     pub(super) index: RaftIndex,
     pub(super) payload: &'a [u8],
-    pub(super) kek: Option<&'a dyn Kek>,
+    pub(super) ring: Option<&'a KekRing>,
+    /// The KEK that this node has promised to keep.
+    pub(super) promised: Option<KekCheck>,
     pub(super) sidecar: Option<&'a Sidecar>,
     pub(super) keystore: &'a Keystore,
     pub(super) registry: &'a R,
@@ -80,8 +88,13 @@ impl<R: Registry> Judge<'_, R> {
         match entry {
             Entry::Registration(row) => self.registration(*row),
             Entry::Bootstrap(bootstrap) => self.bootstrap(bootstrap),
-            Entry::Rotation(rotation) => self.rotation(rotation),
-            Entry::Rewrap(_) => Err(Reject::UnsupportedRotation { got: crate::wire::SUBTAG_REWRAP }.into()),
+            Entry::Rotation(rotation) => match rotation.subtag {
+                RotationKind::RotateDek => self.rotation(rotation),
+                RotationKind::RetireDek => self.retirement(rotation),
+                RotationKind::EnableStorageEnvelope => self.cutover(rotation, Purpose::Storage),
+                RotationKind::EnableRaftEnvelope => self.cutover(rotation, Purpose::Raft),
+            },
+            Entry::Rewrap(rewrap) => self.rewrap(rewrap),
         }
     }
 
@@ -89,7 +102,7 @@ impl<R: Registry> Judge<'_, R> {
         let id = checked_row(row)?;
         // Without a keyring this node cannot know which keys exist, and the row rules alone decide.
         let known = || self.sidecar.is_some_and(|sidecar| sidecar.knows_at(id, self.index));
-        if self.kek.is_some() && !known() {
+        if self.ring.is_some() && !known() {
             return Err(Reject::UnknownKey(id).into());
         }
         let rows = self.rows(&[row])?;
@@ -100,7 +113,7 @@ impl<R: Registry> Judge<'_, R> {
     }
 
     fn bootstrap(&self, entry: &Bootstrap) -> Result<Effect, Stop> {
-        let kek = self.kek.ok_or(Reject::KekNotConfigured)?;
+        let ring = self.ring.ok_or(Reject::KekNotConfigured)?;
         let storage = DekId::new(entry.storage_id).ok_or(Reject::ReservedKeyId)?;
         let raft = DekId::new(entry.raft_id).ok_or(Reject::ReservedKeyId)?;
         for row in &entry.batch {
@@ -125,6 +138,7 @@ impl<R: Registry> Judge<'_, R> {
             }
             return Err(Reject::AlreadyBootstrapped { by: sidecar.bootstrap.raft_index }.into());
         }
+        let kek = self.in_force(ring)?;
         let storage_key = unwrap(kek, storage, &entry.wrapped_storage)?;
         let raft_key = unwrap(kek, raft, &entry.wrapped_raft)?;
         if storage_key == raft_key {
@@ -140,37 +154,32 @@ impl<R: Registry> Judge<'_, R> {
             cutovers: Cutovers::default(),
             active: Active { storage, raft },
             keys: keys.into(),
+            retired: BTreeMap::new(),
             bootstrap: name,
+            kek: None,
         };
         Ok(self.installs(vec![(storage, storage_key), (raft, raft_key)], sidecar, rows))
     }
 
     fn rotation(&self, entry: &Rotation) -> Result<Effect, Stop> {
-        let kek = self.kek.ok_or(Reject::KekNotConfigured)?;
-        if entry.subtag != RotationKind::RotateDek {
-            return Err(Reject::UnsupportedRotation { got: entry.subtag.to_wire() }.into());
-        }
-        let id = DekId::new(entry.dek_id).ok_or(Reject::ReservedKeyId)?;
-        checked_row(entry.proposer)?;
+        let ring = self.ring.ok_or(Reject::KekNotConfigured)?;
+        let id = identified(entry)?;
         checked_wrapped(id, &entry.wrapped)?;
-        if entry.proposer.dek_id != id.get() {
-            return Err(Reject::ForeignRow { row: entry.proposer.dek_id }.into());
-        }
+        checked_proposer(entry, id)?;
         if let Some(effect) = self.redelivered(&[entry.proposer])? {
             return Ok(effect);
         }
-        let Some(sidecar) = self.sidecar else {
-            return Err(Reject::NotBootstrapped.into());
-        };
+        let sidecar = self.bootstrapped()?;
         let name = EntryName::of(self.index, self.payload);
-        if let Some(known) = sidecar.keys.get(&id) {
-            if known.name.sha256 == name.sha256 {
+        let retired = sidecar.retired.get(&id).map(|stone| stone.installed);
+        if let Some(known) = sidecar.keys.get(&id).map(|key| key.name).or(retired) {
+            if known.sha256 == name.sha256 {
                 return Ok(Effect::no_op(NoOp::DuplicateRotation));
             }
-            return Err(Reject::KeyIdInUse { id, by: known.name.raft_index }.into());
+            return Err(Reject::KeyIdInUse { id, by: known.raft_index }.into());
         }
-        let key = unwrap(kek, id, &entry.wrapped)?;
-        if let Some(equal) = self.keystore.find_equal(&key) {
+        let key = unwrap(self.in_force(ring)?, id, &entry.wrapped)?;
+        if let Some(equal) = self.keystore.find_equal(&key).or(sidecar.find_retired(&key)) {
             return Err(Reject::EqualKeyBytes(equal, id).into());
         }
         let rows = self.rows(&[entry.proposer])?;
@@ -181,22 +190,142 @@ impl<R: Registry> Judge<'_, R> {
         Ok(self.installs(vec![(id, key)], sidecar, rows))
     }
 
+    /// An envelope is switched on once. Which of several requests did that is decided here and recorded, so that none of
+    /// them can be taken for it later: what is stale or repeated now is named nowhere, and is a no-op for ever.
+    fn cutover(&self, entry: &Rotation, purpose: Purpose) -> Result<Effect, Stop> {
+        self.ring.ok_or(Reject::KekNotConfigured)?;
+        let id = identified(entry)?;
+        checked_proposer(entry, id)?;
+        checked_bare(entry, id, purpose)?;
+        if let Some(effect) = self.redelivered(&[entry.proposer])? {
+            return Ok(effect);
+        }
+        let sidecar = self.bootstrapped()?;
+        if sidecar.cutovers.of(purpose).is_some() {
+            return Ok(Effect::no_op(NoOp::CutoverRepeated));
+        }
+        if sidecar.active.of(purpose) != id {
+            return Ok(Effect::no_op(NoOp::CutoverStale));
+        }
+        let rows = self.rows(&[entry.proposer])?;
+        let mut sidecar = sidecar.clone();
+        sidecar.raft_applied_index = self.index;
+        sidecar.cutovers = sidecar.cutovers.with(purpose, EntryName::of(self.index, self.payload));
+        Ok(self.installs(Vec::new(), sidecar, rows))
+    }
+
+    /// That nothing refers to the key any more is for the host to know; see "Retiring a key" on the crate's page.
+    fn retirement(&self, entry: &Rotation) -> Result<Effect, Stop> {
+        self.ring.ok_or(Reject::KekNotConfigured)?;
+        let id = identified(entry)?;
+        checked_proposer(entry, id)?;
+        checked_bare(entry, id, entry.purpose)?;
+        if entry.proposer.local_epoch != 0 {
+            return Err(Reject::NeedlessEpoch { got: entry.proposer.local_epoch }.into());
+        }
+        let change = Change { retired: Some(id), sidecar_index: Some(self.index), ..Change::default() };
+        if let Some(effect) = self.redelivered_as(|| Ok(change.clone()))? {
+            return Ok(effect);
+        }
+        let sidecar = self.bootstrapped()?;
+        let name = EntryName::of(self.index, self.payload);
+        if let Some(stone) = sidecar.retired.get(&id) {
+            if stone.retired.sha256 == name.sha256 {
+                return Ok(Effect::no_op(NoOp::DuplicateRetirement));
+            }
+            return Err(Reject::KeyRetired { id, by: stone.retired.raft_index }.into());
+        }
+        let Some(key) = sidecar.keys.get(&id) else {
+            return Err(Reject::UnknownKey(id).into());
+        };
+        if key.purpose != entry.purpose {
+            return Err(Reject::OtherPurpose { id, got: entry.purpose }.into());
+        }
+        if sidecar.active.of(key.purpose) == id {
+            return Err(Reject::KeyActive(id).into());
+        }
+        let bytes = self.keystore.dek(id).expect("the keystore has every key of the sidecar");
+        let digest = Tombstone::digest_of(sidecar.bootstrap, &bytes);
+        let stone = Tombstone { purpose: key.purpose, installed: key.name, retired: name, digest };
+        let mut sidecar = sidecar.clone();
+        sidecar.raft_applied_index = self.index;
+        sidecar.keys.remove(&id);
+        sidecar.retired.insert(id, stone);
+        Ok(Effect { sidecar: Some(Box::new(sidecar)), removed: Some(id), ..Effect::applied(change) })
+    }
+
+    /// The same keys in other wrappings: memory and rows stay as they are.
+    fn rewrap(&self, entry: &Rewrap) -> Result<Effect, Stop> {
+        let ring = self.ring.ok_or(Reject::KekNotConfigured)?;
+        let check = KekCheck(entry.kek_check);
+        for (id, wrapped) in &entry.keys {
+            checked_wrapped(DekId::new(*id).ok_or(Reject::ReservedKeyId)?, wrapped)?;
+        }
+        let change = Change { rewrapped: Some(check), sidecar_index: Some(self.index), ..Change::default() };
+        if let Some(effect) = self.redelivered_as(|| Ok(change.clone()))? {
+            return Ok(effect);
+        }
+        let sidecar = self.bootstrapped()?;
+        let name = EntryName::of(self.index, self.payload);
+        if sidecar.kek.is_some_and(|kek| kek.name.sha256 == name.sha256) {
+            return Ok(Effect::no_op(NoOp::DuplicateRewrap));
+        }
+        let current = sidecar.generation();
+        if current.checked_add(1) != Some(entry.generation) {
+            return Err(Reject::KekGeneration { current, got: entry.generation }.into());
+        }
+        let unretired = sidecar.keys.keys().map(|id| id.get());
+        if let Some(id) = first_difference(unretired, entry.keys.iter().map(|(id, _)| *id)) {
+            return Err(Reject::RewrapKeys { id }.into());
+        }
+        let kek = ring.find(check).map_err(ring_fault)?.ok_or(Reject::KekNotInRing { wanted: check })?;
+        let mut sidecar = sidecar.clone();
+        for ((id, record), (_, wrapped)) in sidecar.keys.iter_mut().zip(&entry.keys) {
+            let bytes = unwrap(kek, *id, wrapped)?;
+            if self.keystore.dek(*id).is_none_or(|known| known != bytes) {
+                return Err(Reject::RewrapBytes(*id).into());
+            }
+            record.wrapped.clone_from(wrapped);
+        }
+        sidecar.raft_applied_index = self.index;
+        sidecar.kek = Some(KekInForce { generation: entry.generation, check, name });
+        Ok(Effect { sidecar: Some(Box::new(sidecar)), ..Effect::applied(change) })
+    }
+
+    fn in_force<'r>(&self, ring: &'r KekRing) -> Result<&'r dyn Kek, Stop> {
+        let named = self.sidecar.and_then(|sidecar| sidecar.kek).map(|kek| kek.check);
+        ring.in_force(named.or(self.promised)).map_err(ring_fault)
+    }
+
+    fn bootstrapped(&self) -> Result<&Sidecar, Reject> {
+        self.sidecar.ok_or(Reject::NotBootstrapped)
+    }
+
     /// What is due for an entry at or below the sidecar's index; `None` above it.
     fn redelivered(&self, batch: &[Row]) -> Result<Option<Effect>, Stop> {
+        self.redelivered_as(|| {
+            let rows = self.rows(batch)?;
+            Ok(Change { rows, sidecar_index: Some(self.index), ..Change::default() })
+        })
+    }
+
+    /// The same, where what is due of a named entry is not a batch of rows.
+    fn redelivered_as(
+        &self,
+        registry_part: impl FnOnce() -> Result<Change, Stop>,
+    ) -> Result<Option<Effect>, Stop> {
         let Some(sidecar) = self.sidecar.filter(|sidecar| self.index <= sidecar.raft_applied_index) else {
             return Ok(None);
         };
         if sidecar.names(self.index).is_none() {
             return Ok(Some(Effect::no_op(NoOp::NotNamed)));
         }
-        let rows = self.rows(batch)?;
-        let sidecar_index = Some(self.index);
-        Ok(Some(Effect::applied(Change { rows, applied_index: None, sidecar_index })))
+        Ok(Some(Effect::applied(registry_part()?)))
     }
 
     fn installs(&self, keys: Vec<(DekId, Dek)>, sidecar: Sidecar, rows: Rows) -> Effect {
-        let change = Change { rows, applied_index: None, sidecar_index: Some(self.index) };
-        Effect { keys, sidecar: Some(Box::new(sidecar)), change, no_op: None }
+        let change = Change { rows, sidecar_index: Some(self.index), ..Change::default() };
+        Effect { keys, sidecar: Some(Box::new(sidecar)), ..Effect::applied(change) }
     }
 
     fn record(&self, purpose: Purpose, wrapped: &[u8], name: EntryName) -> KeyRecord {
@@ -233,6 +362,53 @@ fn checked_wrapped(id: DekId, wrapped: &[u8]) -> Result<(), Reject> {
         true => Ok(()),
         false => Err(Reject::WrappedLength { id, len: wrapped.len() }),
     }
+}
+
+/// The key of a rotation of any kind.
+fn identified(entry: &Rotation) -> Result<DekId, Reject> {
+    let id = DekId::new(entry.dek_id).ok_or(Reject::ReservedKeyId)?;
+    checked_row(entry.proposer)?;
+    Ok(id)
+}
+
+fn checked_proposer(entry: &Rotation, id: DekId) -> Result<(), Reject> {
+    match entry.proposer.dek_id == id.get() {
+        true => Ok(()),
+        false => Err(Reject::ForeignRow { row: entry.proposer.dek_id }),
+    }
+}
+
+/// What an entry that installs no key must look like.
+fn checked_bare(entry: &Rotation, id: DekId, purpose: Purpose) -> Result<(), Reject> {
+    if entry.purpose != purpose {
+        return Err(Reject::OtherPurpose { id, got: entry.purpose });
+    }
+    match entry.wrapped.len() {
+        0 => Ok(()),
+        len => Err(Reject::NeedlessKey { len }),
+    }
+}
+
+/// The lowest number that is in one of two rising sequences only; or that rises in the second one no further.
+fn first_difference(
+    mut known: impl Iterator<Item = u32>,
+    mut given: impl Iterator<Item = u32>,
+) -> Option<u32> {
+    loop {
+        match (known.next(), given.next()) {
+            (None, None) => return None,
+            (Some(one), Some(other)) if one == other => {}
+            (Some(one), Some(other)) => return Some(one.min(other)),
+            (Some(one), None) | (None, Some(one)) => return Some(one),
+        }
+    }
+}
+
+fn ring_fault(fault: RingError) -> Stop {
+    Stop::Fail(match fault {
+        RingError::Missing { wanted } => ApplyError::KekMissing { wanted },
+        RingError::Unavailable(error) => ApplyError::KekUnavailable(error),
+    })
 }
 
 fn unwrap(kek: &dyn Kek, id: DekId, wrapped: &[u8]) -> Result<Dek, Stop> {

@@ -2,24 +2,33 @@
 
 mod admit;
 mod adopt;
+mod claim;
 mod install;
 mod judge;
+mod resync;
 mod start;
 
-pub use admit::PromiseError;
+pub use admit::{KekStatus, PromiseError};
 pub use adopt::{AdoptError, Adoption};
+pub use claim::{Claim, ClaimError};
 pub use install::{InstallError, Malformed};
+pub use resync::{ResyncError, resync};
 pub use start::{Config, KeyringConfig, open_database};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::cipher::Cipher;
+use crate::envelope::raft;
 use crate::ids::{DekId, NodeId, Purpose, RaftIndex};
+use crate::kek::KekRing;
 use crate::keystore::Keystore;
 use crate::outcome::{ApplyError, HaltCause, Outcome, Reject};
-use crate::ports::{Clock, Files, Kek};
-use crate::registry::{Change, CommitError, HostPart, RedbRegistry, Registry, RegistrySnapshot};
+use crate::ports::{Clock, Files};
+use crate::registry::{Change, CommitError, HostPart, Local, RedbRegistry, Registry, RegistrySnapshot};
 use crate::sidecar::file::SidecarPath;
 use crate::sidecar::{EntryName, ForeignSidecar, Sidecar};
+use claim::Claims;
 use judge::{Effect, Judge, Stop};
 
 /// Applies encryption entries of one Raft log on one node.
@@ -36,6 +45,8 @@ pub struct Applier<F: Files, R: Registry = RedbRegistry> {
     keystore: Arc<Keystore>,
     keyring: Option<Keyring>,
     held: Held,
+    local: Local,
+    claims: Claims,
     applied: RaftIndex,
     poisoned: bool,
 }
@@ -43,7 +54,7 @@ pub struct Applier<F: Files, R: Registry = RedbRegistry> {
 /// KEK, keystore and sidecar come together or not at all. The keystore lives in the applier, since readers hold
 /// it also where there is no KEK.
 struct Keyring {
-    kek: Arc<dyn Kek>,
+    ring: KekRing,
     path: SidecarPath,
 }
 
@@ -144,7 +155,33 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(error.into());
         }
         self.applied = snapshot.applied_index;
+        self.claims.forget();
         Ok(())
+    }
+
+    /// Takes the raft envelope off an entry, where it has one: behind the raft cutover every entry has, up to it none.
+    /// A membership change and a leader's empty entry are never in one, and are not for this call.
+    ///
+    /// # Errors
+    /// [`Reject::Sealed`] for an entry behind the cutover that does not open, clear text among them. The host stops, as at
+    /// any entry that is rejected.
+    pub fn open_entry<'a>(&self, index: RaftIndex, data: &'a [u8]) -> Result<Cow<'a, [u8]>, Reject> {
+        let cutover = self.cutover(Purpose::Raft);
+        if cutover == RaftIndex::ZERO || index <= cutover {
+            return Ok(Cow::Borrowed(data));
+        }
+        Ok(Cow::Owned(raft::open(&self.cipher(), data)?))
+    }
+
+    /// The cipher over this node's keys, for readers on any thread.
+    pub fn cipher(&self) -> Cipher {
+        Cipher::new(Arc::clone(&self.keystore))
+    }
+
+    /// Index of the entry that switched an envelope on, 0 where that has not happened. Values are stored in the storage
+    /// envelope from that of its cutover on; entries are in the raft envelope behind that of theirs.
+    pub fn cutover(&self, purpose: Purpose) -> RaftIndex {
+        self.sidecar().map_or(RaftIndex::ZERO, |sidecar| sidecar.cutovers.index_of(purpose))
     }
 
     /// This node's id.
@@ -229,7 +266,8 @@ impl<F: Files, R: Registry> Applier<F, R> {
         Judge {
             index,
             payload,
-            kek: self.keyring.as_ref().map(|keyring| keyring.kek.as_ref()),
+            ring: self.keyring.as_ref().map(|keyring| &keyring.ring),
+            promised: self.local.kek,
             sidecar: self.sidecar(),
             keystore: &self.keystore,
             registry: &self.registry,
@@ -238,10 +276,11 @@ impl<F: Files, R: Registry> Applier<F, R> {
         .judge(&entry)
     }
 
-    /// The only place that mutates: everything was judged before. Memory goes first, since a reader that finds the
-    /// new active id in the sidecar must find its key too; the registry goes last, since its index says "done".
+    /// The only place that applies: everything was judged before. Memory goes first, since a reader that finds the
+    /// new active id in the sidecar must find its key too; the registry goes last, since its index says "done". A key
+    /// that goes leaves memory behind the sidecar, since until then it is not known to be gone.
     fn execute(&mut self, index: RaftIndex, effect: Effect, host: HostPart<'_, R::Tx>) -> Outcome {
-        let Effect { keys, sidecar, mut change, no_op } = effect;
+        let Effect { keys, sidecar, removed, mut change, no_op } = effect;
         change.applied_index = Some(index);
         if let Some(sidecar) = sidecar {
             let undo = match self.keystore.insert_all(&keys) {
@@ -257,14 +296,30 @@ impl<F: Files, R: Registry> Applier<F, R> {
             }
             self.held = Held::Ours(sidecar);
         }
+        if let Some(id) = removed {
+            self.keystore.remove(id);
+        }
         if let Err(error) = self.registry.commit(&change, host) {
             return self.halt(HaltCause::Commit(error));
         }
         self.applied = index;
+        self.committed(&change);
         match no_op {
             None => Outcome::Applied,
             Some(reason) => Outcome::NoOp(reason),
         }
+    }
+
+    /// What this life knows of what is local, and of its claims, after a commit.
+    fn committed(&mut self, change: &Change) {
+        if let Some(index) = change.sidecar_index {
+            self.local.sidecar_index = self.local.sidecar_index.max(index);
+        }
+        if let Some(check) = change.rewrapped {
+            self.local.kek = Some(check);
+            self.local.next_kek = None;
+        }
+        self.claims.registered(self.node, &change.rows, &self.keystore);
     }
 
     fn halt(&mut self, cause: HaltCause) -> Outcome {

@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
+use super::claim::Claims;
 use super::{Applier, ArcClock, Held, Keyring};
 use crate::fault::{IoFault, parent};
 use crate::ids::{DekId, NodeId, RaftIndex};
+use crate::kek::{KekRing, RingError};
 use crate::keystore::Keystore;
 use crate::outcome::StartError;
-use crate::ports::{BlobFault, Clock, Files, Kek, KekCheck, UnwrapError};
-use crate::registry::{self, RedbRegistry, Registry};
+use crate::ports::{BlobFault, Clock, Files, Kek, UnwrapError};
+use crate::registry::{self, Local, RedbRegistry, Registry};
 use crate::secret::Dek;
 use crate::sidecar::file::SidecarPath;
 use crate::sidecar::{Sidecar, SidecarContent, json};
@@ -31,8 +33,8 @@ pub struct Config {
 /// KEK and sidecar path, which come together.
 #[derive(Clone)]
 pub struct KeyringConfig {
-    /// The key that wraps the keys.
-    pub kek: Arc<dyn Kek>,
+    /// The key that wraps the keys, or while it is exchanged both.
+    pub kek: KekRing,
     /// Path of the sidecar file. Its directory must exist.
     pub sidecar: String,
 }
@@ -86,7 +88,10 @@ pub fn open_database<F: Files>(files: &F, config: &Config) -> Result<RedbRegistr
 }
 
 /// The sidecar's content and bytes.
-fn read<F: Files>(files: &F, path: &SidecarPath) -> Result<Option<(SidecarContent, Vec<u8>)>, StartError> {
+pub(super) fn read<F: Files>(
+    files: &F,
+    path: &SidecarPath,
+) -> Result<Option<(SidecarContent, Vec<u8>)>, StartError> {
     let Some(bytes) = path.read(files)? else { return Ok(None) };
     match json::decode(&bytes) {
         Ok(content) => Ok(Some((content, bytes))),
@@ -117,24 +122,24 @@ impl<F: Files, R: Registry> Applier<F, R> {
         clock: Arc<dyn Clock>,
     ) -> Result<Applier<F, R>, StartError> {
         sync_dir(&files, parent(&config.database))?;
-        let keyring = config.keyring.as_ref().map(|keyring| Keyring {
-            kek: Arc::clone(&keyring.kek),
-            path: SidecarPath::new(&keyring.sidecar),
-        });
-        let proof = registry.sidecar_index()?;
-        let promised = registry.kek_check()?.map(KekCheck::from_u64);
+        let keyring = config
+            .keyring
+            .as_ref()
+            .map(|keyring| Keyring { ring: keyring.kek.clone(), path: SidecarPath::new(&keyring.sidecar) });
+        let local = registry.local()?;
+        let proof = local.sidecar_index;
         let keystore = Keystore::new();
         let held = match &keyring {
             Some(keyring) => {
-                keep_promise(keyring.kek.as_ref(), promised)?;
+                keep_promises(&keyring.ring, &local)?;
                 if keyring.path.dir() != parent(&config.database) {
                     sync_dir(&files, keyring.path.dir())?;
                 }
                 keyring.path.remove_leftover(&files)?;
-                load(&files, keyring, &keystore, proof)?
+                load(&files, keyring, &keystore, &local)?
             }
             None if proof > RaftIndex::ZERO => return Err(StartError::KeyringRequired { applied: proof }),
-            None => match promised {
+            None => match local.kek {
                 Some(promised) => return Err(StartError::KeyringPromised { promised }),
                 None => Held::Nothing,
             },
@@ -149,18 +154,32 @@ impl<F: Files, R: Registry> Applier<F, R> {
             keystore: Arc::new(keystore),
             keyring,
             held,
+            local,
+            claims: Claims::default(),
             applied,
             poisoned: false,
         })
     }
 }
 
-/// A leader that was told of one KEK may have let an entry be committed that no other one opens. Without a promise the
-/// KEK is not asked, so that a node may start while it is out of reach.
-fn keep_promise(kek: &dyn Kek, promised: Option<KekCheck>) -> Result<(), StartError> {
-    let Some(promised) = promised else { return Ok(()) };
-    let found = kek.check_value().map_err(|error| StartError::KekUnavailable(error.to_string()))?;
-    if found == promised { Ok(()) } else { Err(StartError::OtherKek { promised, found }) }
+/// A leader that was told of one KEK may have let an entry be committed that no other one opens. Without a promise no KEK
+/// is asked, so that a node may start while it is out of reach.
+fn keep_promises(ring: &KekRing, local: &Local) -> Result<(), StartError> {
+    for promised in [local.kek, local.next_kek].into_iter().flatten() {
+        if ring.find(promised)?.is_none() {
+            return Err(StartError::OtherKek { promised, found: ring.current()? });
+        }
+    }
+    Ok(())
+}
+
+impl From<RingError> for StartError {
+    fn from(fault: RingError) -> StartError {
+        match fault {
+            RingError::Missing { wanted } => StartError::KekMissing { wanted },
+            RingError::Unavailable(error) => StartError::KekUnavailable(error),
+        }
+    }
 }
 
 /// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
@@ -168,15 +187,16 @@ fn load<F: Files>(
     files: &F,
     keyring: &Keyring,
     keystore: &Keystore,
-    proof: RaftIndex,
+    local: &Local,
 ) -> Result<Held, StartError> {
+    let proof = local.sidecar_index;
     let path = || keyring.path.path().to_owned();
     match read(files, &keyring.path)? {
         None if proof > RaftIndex::ZERO => Err(StartError::SidecarMissing { path: path(), applied: proof }),
         None => Ok(Held::Nothing),
         Some((SidecarContent::Foreign(foreign), _)) => {
             let wrapped = foreign.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()));
-            hydrate(keystore, &unwrap_all(keyring.kek.as_ref(), wrapped)?);
+            hydrate(keystore, &unwrap_all(keyring.ring.in_force(local.kek)?, wrapped)?);
             Ok(Held::Foreign(Box::new(foreign)))
         }
         Some((SidecarContent::Ours(sidecar), _)) if sidecar.raft_applied_index < proof => {
@@ -184,13 +204,34 @@ fn load<F: Files>(
             Err(StartError::SidecarStale { path: path(), found, applied: proof })
         }
         Some((SidecarContent::Ours(sidecar), bytes)) => {
-            let keys = unwrap_all(keyring.kek.as_ref(), wrapped_keys(&sidecar))?;
+            check_epochs(&sidecar, local, path)?;
+            let keys = unwrap_all(in_force(&keyring.ring, &sidecar, local)?, wrapped_keys(&sidecar))?;
             // What decodes as ours is canonical, so these are the bytes that encoding it would give.
             keyring.path.write(files, &bytes)?;
             hydrate(keystore, &keys);
             Ok(Held::Ours(Box::new(sidecar)))
         }
     }
+}
+
+/// The epochs that were claimed are in both places, the sidecar's first.
+fn check_epochs(sidecar: &Sidecar, local: &Local, path: impl Fn() -> String) -> Result<(), StartError> {
+    for (id, claimed) in &local.epochs {
+        // A key that was retired is claimed no more.
+        if let Some(found) = sidecar.keys.get(id).map(|key| key.local_epoch).filter(|found| found < claimed) {
+            return Err(StartError::EpochBehind { path: path(), id: *id, found, claimed: *claimed });
+        }
+    }
+    Ok(())
+}
+
+/// The KEK that the keys of a sidecar are wrapped under.
+pub(super) fn in_force<'r>(
+    ring: &'r KekRing,
+    sidecar: &Sidecar,
+    local: &Local,
+) -> Result<&'r dyn Kek, RingError> {
+    ring.in_force(sidecar.kek.map(|kek| kek.check).or(local.kek))
 }
 
 pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl Iterator<Item = (DekId, &[u8])> {

@@ -15,7 +15,8 @@ pub use rules::{Clash, Registered, register};
 
 use std::collections::BTreeMap;
 
-use crate::ids::RaftIndex;
+use crate::ids::{DekId, LocalEpoch, RaftIndex};
+use crate::ports::KekCheck;
 
 const PREFIX: &[u8; 20] = b"!encryption|writers|";
 
@@ -108,8 +109,37 @@ pub struct Change {
     pub rows: BTreeMap<RowKey, WriterRow>,
     /// Where the applied index goes, if it moves.
     pub applied_index: Option<RaftIndex>,
+    /// A key whose rows all go, because it is retired.
+    pub retired: Option<DekId>,
     /// Where the local proof of the newest sidecar change goes, if it moves. It never goes down.
     pub sidecar_index: Option<RaftIndex>,
+    /// Check value of the KEK that this node's keys are wrapped under from here on: that is the one it has promised to
+    /// keep, and no other.
+    pub rewrapped: Option<KekCheck>,
+}
+
+/// What is local to a node, and so never part of a snapshot, and carried over by every restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Local {
+    /// Proof: index of the newest entry that changed the sidecar.
+    pub sidecar_index: RaftIndex,
+    /// The KEK that this node has promised to keep, if it has promised any.
+    pub kek: Option<KekCheck>,
+    /// The KEK of a rewrap to come that it has promised to keep as well.
+    pub next_kek: Option<KekCheck>,
+    /// Highest epoch that it has ever claimed under each key.
+    pub epochs: BTreeMap<DekId, LocalEpoch>,
+}
+
+/// A change of what is local that belongs to no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalChange {
+    /// This node promises to keep a KEK.
+    Promise(KekCheck),
+    /// This node promises to keep the KEK of a rewrap to come.
+    PromiseNext(KekCheck),
+    /// This node claims an epoch under a key, above every one before.
+    Claim(DekId, LocalEpoch),
 }
 
 /// What a registry holds besides what is local to the node: the content of a snapshot.
@@ -129,6 +159,12 @@ pub enum RegistryError {
     KeyMalformed {
         /// The bytes in hex.
         got: String,
+    },
+    /// A name in the local table that this build does not know.
+    #[error("the registry has the unknown local value {name:?}; start the build that wrote it")]
+    Local {
+        /// The name.
+        name: String,
     },
     /// Bytes that are not a row.
     #[error("the registry holds a row of {len} bytes instead of 12")]
@@ -162,12 +198,8 @@ pub trait Registry {
     /// Index of the newest entry that is reflected here, of whatever kind.
     fn applied_index(&self) -> Result<RaftIndex, RegistryError>;
 
-    /// Local proof: index of the newest entry that changed the sidecar. Not part of any snapshot.
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError>;
-
-    /// The check value of the KEK that this node has promised to keep, if it has promised any. Not part of any
-    /// snapshot.
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError>;
+    /// What is local to this node, from one consistent view.
+    fn local(&self) -> Result<Local, RegistryError>;
 
     /// The rows behind `keys`, in their order, from one consistent view.
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError>;
@@ -178,8 +210,8 @@ pub trait Registry {
     /// Commits a change, and the host's part with it, as one durable transaction.
     fn commit(&mut self, change: &Change, host: HostPart<'_, Self::Tx>) -> Result<(), CommitError>;
 
-    /// Records the check value of the KEK that this node promises to keep, durably.
-    fn promise(&mut self, check: u64) -> Result<(), CommitError>;
+    /// Commits a change of what is local, as one durable transaction.
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError>;
 
     /// Replaces rows and applied index by those of a snapshot, as one durable transaction. What is local to the
     /// node stays; the proof of the newest sidecar change goes up to `sidecar_index`, where that is above it.

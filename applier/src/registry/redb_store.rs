@@ -5,29 +5,35 @@
 //! encryption.applied   () -> u64  index of the newest entry      part of a snapshot
 //! encryption.local     "sidecar_index" -> u64                    this node's own, never part of a snapshot
 //!                      "kek_check" -> u64
+//!                      "next_kek_check" -> u64
+//!                      "epoch:<key id>" -> u64
 //! ```
 //!
 //! `sidecar_index` is the index of the newest entry that changed the sidecar: a sidecar below it is an old copy.
-//! `kek_check` is there from the first promise on: the check value of the KEK that the node has told a leader it has,
-//! and without which it does not start again. No rollback and no installed snapshot takes either back.
+//! `kek_check` is there from the first promise or rewrap on: the check value of the KEK that the node has told a leader it
+//! has, or that its keys are wrapped under, and without which it does not start again. `next_kek_check` is there from the
+//! promise of a rewrap to the rewrap. `epoch:<key id>`, with the id in decimal, is the highest epoch that the node has
+//! claimed under that key. No rollback and no installed snapshot takes any of them back.
 
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
-    Change, CommitError, HostPart, KEY_LEN, Registry, RegistryError, RegistrySnapshot, RowKey, VALUE_LEN,
-    WriterRow,
+    Change, CommitError, HostPart, KEY_LEN, Local, LocalChange, Registry, RegistryError, RegistrySnapshot,
+    RowKey, VALUE_LEN, WriterRow,
 };
 use crate::fault::{IoFault, parent};
-use crate::ids::RaftIndex;
-use crate::ports::Files;
+use crate::ids::{DekId, LocalEpoch, RaftIndex};
+use crate::ports::{Files, KekCheck};
 
 const WRITERS: TableDefinition<&[u8; KEY_LEN], &[u8; VALUE_LEN]> = TableDefinition::new("encryption.writers");
 const APPLIED: TableDefinition<(), u64> = TableDefinition::new("encryption.applied");
 const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("encryption.local");
 const SIDECAR_INDEX: &str = "sidecar_index";
 const KEK_CHECK: &str = "kek_check";
+const NEXT_KEK_CHECK: &str = "next_kek_check";
+const EPOCH: &str = "epoch:";
 
 /// redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
 const CACHE_BYTES: usize = 4 << 20;
@@ -238,13 +244,6 @@ impl RedbRegistry {
         host(&transaction).map_err(|refused| CommitError(refused.to_string()))?;
         transaction.commit().map_err(|error| fault(error.into()))
     }
-
-    fn local(&self, name: &str) -> Result<Option<u64>, RegistryError> {
-        let view = self.database.begin_read().map_err(storage)?;
-        let table = view.open_table(LOCAL).map_err(storage)?;
-        let value = table.get(name).map_err(storage)?;
-        Ok(value.map(|value| value.value()))
-    }
 }
 
 /// Moves the proof of the newest sidecar change; never down.
@@ -253,6 +252,27 @@ fn raise_sidecar_index(transaction: &WriteTransaction, index: RaftIndex) -> Resu
     let before = table.get(SIDECAR_INDEX)?.map_or(0, |value| value.value());
     table.insert(SIDECAR_INDEX, before.max(index.0))?;
     Ok(())
+}
+
+/// Every value of the local table under its name.
+fn read_local(rows: impl Iterator<Item = (String, u64)>) -> Result<Local, RegistryError> {
+    let mut local = Local::default();
+    for (name, value) in rows {
+        let epoch = || {
+            let id = name.strip_prefix(EPOCH)?.parse().ok().and_then(DekId::new)?;
+            Some((id, LocalEpoch(u16::try_from(value).ok()?)))
+        };
+        match name.as_str() {
+            SIDECAR_INDEX => local.sidecar_index = RaftIndex(value),
+            KEK_CHECK => local.kek = Some(KekCheck::from_u64(value)),
+            NEXT_KEK_CHECK => local.next_kek = Some(KekCheck::from_u64(value)),
+            _ => {
+                let (id, epoch) = epoch().ok_or(RegistryError::Local { name })?;
+                local.epochs.insert(id, epoch);
+            }
+        }
+    }
+    Ok(local)
 }
 
 fn storage(error: impl Into<redb::Error>) -> RegistryError {
@@ -269,12 +289,15 @@ impl Registry for RedbRegistry {
         Ok(RaftIndex(value.map_or(0, |value| value.value())))
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        Ok(RaftIndex(self.local(SIDECAR_INDEX)?.unwrap_or(0)))
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        self.local(KEK_CHECK)
+    fn local(&self) -> Result<Local, RegistryError> {
+        let view = self.database.begin_read().map_err(storage)?;
+        let table = view.open_table(LOCAL).map_err(storage)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(storage)? {
+            let (name, value) = row.map_err(storage)?;
+            rows.push((name.value().to_owned(), value.value()));
+        }
+        read_local(rows.into_iter())
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -303,11 +326,20 @@ impl Registry for RedbRegistry {
 
     fn commit(&mut self, change: &Change, host: HostPart<'_, WriteTransaction>) -> Result<(), CommitError> {
         self.write(host, |transaction| {
-            if !change.rows.is_empty() {
+            if !change.rows.is_empty() || change.retired.is_some() {
                 let mut table = transaction.open_table(WRITERS)?;
+                if let Some(id) = change.retired {
+                    let row = |node16| RowKey { dek_id: id.get(), node16 }.encode();
+                    table.retain_in::<&[u8; KEY_LEN], _>(&row(0)..=&row(u16::MAX), |_, _| false)?;
+                }
                 for (key, row) in &change.rows {
                     table.insert(&key.encode(), &row.encode())?;
                 }
+            }
+            if let Some(check) = change.rewrapped {
+                let mut table = transaction.open_table(LOCAL)?;
+                table.insert(KEK_CHECK, check.to_u64())?;
+                table.remove(NEXT_KEK_CHECK)?;
             }
             if let Some(index) = change.applied_index {
                 transaction.open_table(APPLIED)?.insert((), index.0)?;
@@ -321,11 +353,20 @@ impl Registry for RedbRegistry {
         Ok(())
     }
 
-    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
         self.write(&mut |_| Ok(()), |transaction| {
-            transaction.open_table(LOCAL)?.insert(KEK_CHECK, check)?;
+            let mut table = transaction.open_table(LOCAL)?;
+            match change {
+                LocalChange::Promise(check) => table.insert(KEK_CHECK, check.to_u64())?,
+                LocalChange::PromiseNext(check) => table.insert(NEXT_KEK_CHECK, check.to_u64())?,
+                LocalChange::Claim(id, epoch) => {
+                    table.insert(format!("{EPOCH}{id}").as_str(), u64::from(epoch.0))?
+                }
+            };
             Ok(())
-        })
+        })?;
+        tracing::debug!(?change, "local change committed");
+        Ok(())
     }
 
     fn restore(

@@ -14,15 +14,24 @@
 //!   local_epoch                   u16
 //!   raft_index, sha256            ours: the entry that installed the key
 //! bootstrap.raft_index, .sha256   ours: the bootstrap entry
+//! cutovers.storage, .raft         ours: raft_index, sha256 of the entry behind each switch
+//! retired                         ours: decimal id -> tombstone
+//!   purpose                       "storage" | "raft"
+//!   raft_index, sha256            the entry that installed the key
+//!   retired_index, retired_sha256 the entry that retired it
+//!   digest                        64 letters of hex, see `Tombstone::digest_of`
+//! kek                             ours: generation u32, check (16 letters of hex), raft_index, sha256 of the newest rewrap
 //! checksum                        ours: SHA-256 (hex) of the document with 64 zeros in this place
 //! ```
 //!
-//! Our fields are additive: a lenient reader of version 2 ignores them. Reading is strict: an unknown, duplicate or
+//! Our fields are additive: a lenient reader of version 2 ignores them. `cutovers` and what is in it, `retired` and `kek` are left
+//! out where there is nothing to say. Reading is strict: an unknown, duplicate or
 //! missing field, a non-canonical id or a wrong size is an error, and a document of ours must equal its own
 //! re-encoding byte for byte, so that no damage can hide in what a parser forgives.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,10 +40,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Active, Cutovers, EntryName, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, SidecarContent,
-    WRAPPED_LEN_MAX,
+    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KekInForce, KeyRecord, Sidecar,
+    SidecarContent, Tombstone, WRAPPED_LEN_MAX,
 };
 use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
+use crate::ports::KekCheck;
 
 /// The version that is written.
 pub const VERSION: u64 = 2;
@@ -62,6 +72,12 @@ pub enum SidecarError {
     /// Key id 0, which is reserved.
     #[error("the sidecar has an entry for the reserved key id 0")]
     ReservedKeyId,
+    /// A key that is both there and retired.
+    #[error("the sidecar has key {id} and says that it is retired")]
+    RetiredAndKept {
+        /// The key.
+        id: DekId,
+    },
     /// A purpose other than the two.
     #[error("the sidecar gives key {id} the unknown purpose {got:?}")]
     Purpose {
@@ -125,9 +141,15 @@ struct Document {
     raft_envelope_cutover_index: u64,
     active: ActiveIds,
     #[serde(deserialize_with = "present")]
-    keys: Option<KeyMap>,
+    keys: Option<IdMap<Record>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bootstrap: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cutovers: Option<CutoverNames>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retired: Option<IdMap<Stone>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kek: Option<KekName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
 }
@@ -142,6 +164,35 @@ struct ActiveIds {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Name {
+    raft_index: u64,
+    sha256: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CutoverNames {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raft: Option<Name>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stone {
+    purpose: String,
+    raft_index: u64,
+    sha256: String,
+    retired_index: u64,
+    retired_sha256: String,
+    digest: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KekName {
+    generation: u32,
+    check: String,
     raft_index: u64,
     sha256: String,
 }
@@ -165,33 +216,39 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     Option::deserialize(deserializer)
 }
 
-/// A map that refuses a key that stands twice, where serde's own would let the last one win.
+/// A map by key id that refuses one that stands twice, where serde's own would let the last one win.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct KeyMap(BTreeMap<String, Record>);
+struct IdMap<V>(BTreeMap<String, V>);
 
-impl<'de> Deserialize<'de> for KeyMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<KeyMap, D::Error> {
-        struct Strict;
-        impl<'de> Visitor<'de> for Strict {
-            type Value = KeyMap;
+impl<V> IdMap<V> {
+    fn of<T>(map: &BTreeMap<DekId, T>, value: impl Fn(&T) -> V) -> IdMap<V> {
+        IdMap(map.iter().map(|(id, known)| (id.to_string(), value(known))).collect())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for IdMap<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<IdMap<V>, D::Error> {
+        struct Strict<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Strict<V> {
+            type Value = IdMap<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from key id to record")
+                f.write_str("a map by key id")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<KeyMap, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<IdMap<V>, A::Error> {
                 let mut map = BTreeMap::new();
-                while let Some((id, record)) = access.next_entry::<String, Record>()? {
+                while let Some((id, value)) = access.next_entry::<String, V>()? {
                     if map.contains_key(&id) {
                         return Err(serde::de::Error::custom(format!("duplicate key id {id:?}")));
                     }
-                    map.insert(id, record);
+                    map.insert(id, value);
                 }
-                Ok(KeyMap(map))
+                Ok(IdMap(map))
             }
         }
-        deserializer.deserialize_map(Strict)
+        deserializer.deserialize_map(Strict(PhantomData))
     }
 }
 
@@ -205,17 +262,34 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
         raft_index: Some(key.name.raft_index.0),
         sha256: Some(hex_text(key.name.sha256)),
     };
+    let stone = |tombstone: &Tombstone| Stone {
+        purpose: purpose_word(tombstone.purpose).to_owned(),
+        raft_index: tombstone.installed.raft_index.0,
+        sha256: hex_text(tombstone.installed.sha256),
+        retired_index: tombstone.retired.raft_index.0,
+        retired_sha256: hex_text(tombstone.retired.sha256),
+        digest: hex_text(tombstone.digest),
+    };
+    let cutovers = sidecar.cutovers;
     let document = Document {
         version: VERSION,
         raft_applied_index: sidecar.raft_applied_index.0,
-        storage_envelope_active: sidecar.cutovers.storage_envelope_active,
-        storage_envelope_cutover_index: Some(sidecar.cutovers.storage_envelope_cutover_index.0),
-        raft_envelope_cutover_index: sidecar.cutovers.raft_envelope_cutover_index.0,
+        storage_envelope_active: cutovers.storage.is_some(),
+        storage_envelope_cutover_index: Some(cutovers.index_of(Purpose::Storage).0),
+        raft_envelope_cutover_index: cutovers.index_of(Purpose::Raft).0,
         active: ActiveIds { storage: sidecar.active.storage.get(), raft: sidecar.active.raft.get() },
-        keys: Some(KeyMap(sidecar.keys.iter().map(|(id, key)| (id.to_string(), record(key))).collect())),
-        bootstrap: Some(Name {
-            raft_index: sidecar.bootstrap.raft_index.0,
-            sha256: hex_text(sidecar.bootstrap.sha256),
+        keys: Some(IdMap::of(&sidecar.keys, record)),
+        bootstrap: Some(Name::of(sidecar.bootstrap)),
+        cutovers: (cutovers != Cutovers::default()).then(|| CutoverNames {
+            storage: cutovers.storage.map(Name::of),
+            raft: cutovers.raft.map(Name::of),
+        }),
+        retired: (!sidecar.retired.is_empty()).then(|| IdMap::of(&sidecar.retired, stone)),
+        kek: sidecar.kek.map(|kek| KekName {
+            generation: kek.generation,
+            check: kek.check.to_string(),
+            raft_index: kek.name.raft_index.0,
+            sha256: hex_text(kek.name.sha256),
         }),
         checksum: Some(NO_CHECKSUM.to_owned()),
     };
@@ -225,6 +299,12 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
     assert_eq!(&bytes[at..at + NO_CHECKSUM.len()], NO_CHECKSUM.as_bytes(), "the checksum is the last field");
     bytes[at..at + NO_CHECKSUM.len()].copy_from_slice(checksum.as_bytes());
     bytes
+}
+
+impl Name {
+    fn of(name: EntryName) -> Name {
+        Name { raft_index: name.raft_index.0, sha256: hex_text(name.sha256) }
+    }
 }
 
 /// A SHA-256 in lower-case hex. `hex::encode` goes letter by letter, and a sidecar is full of these.
@@ -249,7 +329,7 @@ pub fn decode(bytes: &[u8]) -> Result<SidecarContent, SidecarError> {
     if (document.version == 1) == document.storage_envelope_cutover_index.is_some() {
         return Err(SidecarError::Value { field: "storage_envelope_cutover_index" });
     }
-    if document.bootstrap.is_none() && document.checksum.is_none() && no_record_is_ours(&document) {
+    if nothing_is_ours(&document) {
         return foreign(&document).map(SidecarContent::Foreign);
     }
     let sidecar = ours(&document)?;
@@ -275,12 +355,12 @@ fn version_fault(bytes: &[u8]) -> Option<SidecarError> {
     (version == 0 || version > VERSION).then_some(SidecarError::Version { got: version })
 }
 
-fn no_record_is_ours(document: &Document) -> bool {
-    document
-        .keys
-        .iter()
-        .flat_map(|keys| keys.0.values())
-        .all(|record| record.raft_index.is_none() && record.sha256.is_none())
+fn nothing_is_ours(document: &Document) -> bool {
+    let Document { bootstrap, cutovers, retired, kek, checksum, keys, .. } = document;
+    let no_field =
+        bootstrap.is_none() && cutovers.is_none() && retired.is_none() && kek.is_none() && checksum.is_none();
+    let unnamed = |record: &Record| record.raft_index.is_none() && record.sha256.is_none();
+    no_field && keys.iter().flat_map(|keys| keys.0.values()).all(unnamed)
 }
 
 fn ours(document: &Document) -> Result<Sidecar, SidecarError> {
@@ -305,17 +385,57 @@ fn ours(document: &Document) -> Result<Sidecar, SidecarError> {
     check_active(Purpose::Raft, Some(active.raft), |id| keys.get(&id).map(|key| key.purpose))?;
     let sidecar = Sidecar {
         raft_applied_index: RaftIndex(document.raft_applied_index),
-        cutovers: cutovers(document),
+        cutovers: cutovers(document)?,
         active,
-        bootstrap: entry_name(bootstrap.raft_index, &bootstrap.sha256)?,
+        bootstrap: bootstrap.read()?,
+        retired: tombstones(document, &keys)?,
+        kek: document.kek.as_ref().map(kek_in_force).transpose()?,
         keys,
     };
     let own = sidecar.raft_applied_index;
-    let names = sidecar.keys.values().map(|key| key.name).chain([sidecar.bootstrap]);
-    match names.map(|name| name.raft_index).find(|named| *named > own) {
+    let beyond = sidecar.named().map(|name| name.raft_index).find(|named| *named > own);
+    match beyond {
         Some(named) => Err(SidecarError::IndexOrder { named, own }),
         None => Ok(sidecar),
     }
+}
+
+impl Name {
+    fn read(&self) -> Result<EntryName, SidecarError> {
+        entry_name(self.raft_index, &self.sha256)
+    }
+}
+
+fn cutovers(document: &Document) -> Result<Cutovers, SidecarError> {
+    let Some(names) = &document.cutovers else { return Ok(Cutovers::default()) };
+    let read = |name: &Option<Name>| name.as_ref().map(Name::read).transpose();
+    Ok(Cutovers { storage: read(&names.storage)?, raft: read(&names.raft)? })
+}
+
+fn tombstones(
+    document: &Document,
+    keys: &BTreeMap<DekId, KeyRecord>,
+) -> Result<BTreeMap<DekId, Tombstone>, SidecarError> {
+    let mut retired = BTreeMap::new();
+    for (text, stone) in document.retired.iter().flat_map(|retired| &retired.0) {
+        let id = key_id(text)?;
+        if keys.contains_key(&id) {
+            return Err(SidecarError::RetiredAndKept { id });
+        }
+        let tombstone = Tombstone {
+            purpose: purpose_of(id, &stone.purpose)?,
+            installed: entry_name(stone.raft_index, &stone.sha256)?,
+            retired: entry_name(stone.retired_index, &stone.retired_sha256)?,
+            digest: hex_bytes(&stone.digest, "digest")?,
+        };
+        retired.insert(id, tombstone);
+    }
+    Ok(retired)
+}
+
+fn kek_in_force(kek: &KekName) -> Result<KekInForce, SidecarError> {
+    let name = entry_name(kek.raft_index, &kek.sha256)?;
+    Ok(KekInForce { generation: kek.generation, check: KekCheck(hex_bytes(&kek.check, "check")?), name })
 }
 
 fn foreign(document: &Document) -> Result<ForeignSidecar, SidecarError> {
@@ -331,7 +451,7 @@ fn foreign(document: &Document) -> Result<ForeignSidecar, SidecarError> {
     Ok(ForeignSidecar {
         version: document.version,
         raft_applied_index: RaftIndex(document.raft_applied_index),
-        cutovers: cutovers(document),
+        cutovers: foreign_cutovers(document),
         active_storage,
         active_raft,
         keys,
@@ -339,11 +459,7 @@ fn foreign(document: &Document) -> Result<ForeignSidecar, SidecarError> {
 }
 
 fn foreign_key(id: DekId, record: &Record) -> Result<ForeignKey, SidecarError> {
-    let purpose = match record.purpose.as_str() {
-        "storage" => Purpose::Storage,
-        "raft" => Purpose::Raft,
-        other => return Err(SidecarError::Purpose { id, got: other.to_owned() }),
-    };
+    let purpose = purpose_of(id, &record.purpose)?;
     let wrapped = record.wrapped.as_ref().and_then(|text| STANDARD.decode(text).ok());
     let wrapped = wrapped.filter(|wrapped| (1..=WRAPPED_LEN_MAX).contains(&wrapped.len()));
     Ok(ForeignKey {
@@ -354,8 +470,8 @@ fn foreign_key(id: DekId, record: &Record) -> Result<ForeignKey, SidecarError> {
     })
 }
 
-fn cutovers(document: &Document) -> Cutovers {
-    Cutovers {
+fn foreign_cutovers(document: &Document) -> ForeignCutovers {
+    ForeignCutovers {
         storage_envelope_active: document.storage_envelope_active,
         storage_envelope_cutover_index: RaftIndex(document.storage_envelope_cutover_index.unwrap_or(0)),
         raft_envelope_cutover_index: RaftIndex(document.raft_envelope_cutover_index),
@@ -387,9 +503,21 @@ fn check_active(
 }
 
 fn entry_name(raft_index: u64, sha256: &str) -> Result<EntryName, SidecarError> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(sha256, &mut bytes).map_err(|_| SidecarError::Value { field: "sha256" })?;
-    Ok(EntryName { raft_index: RaftIndex(raft_index), sha256: bytes })
+    Ok(EntryName { raft_index: RaftIndex(raft_index), sha256: hex_bytes(sha256, "sha256")? })
+}
+
+fn hex_bytes<const N: usize>(text: &str, field: &'static str) -> Result<[u8; N], SidecarError> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| SidecarError::Value { field })?;
+    Ok(bytes)
+}
+
+fn purpose_of(id: DekId, word: &str) -> Result<Purpose, SidecarError> {
+    match word {
+        "storage" => Ok(Purpose::Storage),
+        "raft" => Ok(Purpose::Raft),
+        other => Err(SidecarError::Purpose { id, got: other.to_owned() }),
+    }
 }
 
 const fn purpose_word(purpose: Purpose) -> &'static str {

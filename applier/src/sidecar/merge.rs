@@ -3,8 +3,10 @@
 //! Each side *reaches* up to an index: what it holds is the effect of every entry up to there. A key of one side whose
 //! entry the other side reaches must therefore be known to the other, as the same key.
 
-use super::{Cutovers, Sidecar};
-use crate::ids::{DekId, LocalEpoch, RaftIndex};
+use std::cmp::Ordering;
+
+use super::{EntryName, Sidecar, Tombstone};
+use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
 
 /// What two sidecars of one log cannot differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,12 +20,18 @@ pub enum Divergence {
     /// Other active keys after the same entry.
     #[error("the active keys are not the same on both")]
     Active,
+    /// One side has an envelope switched on by another entry, or should have it switched on.
+    #[error("the cutover of the {0:?} envelope is not the same entry on both")]
+    Cutover(Purpose),
+    /// One side has its keys wrapped by another rewrap, or should have them wrapped by it.
+    #[error("the newest rewrap is not the same entry on both")]
+    Rewrap,
 }
 
 /// A node's own sidecar, if it has one, together with one that another node took of the same log.
 ///
 /// The higher index decides what there is. What is the node's own stays: its epochs, and the time of creation of each
-/// key that it knew. Switches and indices only go up.
+/// key that it knew. Nothing that one of them has reached is lost, since each must have what it reaches.
 ///
 /// # Errors
 /// [`Divergence`], where this is not the same log.
@@ -50,28 +58,59 @@ pub(crate) fn merge(
     covers(own, theirs, their_reach)?;
     covers(theirs, own, own_reach)?;
     let newer = match own.raft_applied_index.cmp(&theirs.raft_applied_index) {
-        std::cmp::Ordering::Equal if own.active != theirs.active => return Err(Divergence::Active),
-        std::cmp::Ordering::Less => theirs,
-        std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => own,
+        Ordering::Equal if own.active != theirs.active => return Err(Divergence::Active),
+        Ordering::Less => theirs,
+        Ordering::Equal | Ordering::Greater => own,
     };
-    let cutovers = own.cutovers.or(theirs.cutovers);
-    Ok(Some(owned(Sidecar { cutovers, ..newer.clone() }, Some(own))))
+    Ok(Some(owned(newer.clone(), Some(own))))
 }
 
-/// Every key of `one` whose entry `other` reaches is the same key there.
+/// Every effect of `one` whose entry `other` reaches is the same effect there.
 fn covers(one: &Sidecar, other: &Sidecar, reach: RaftIndex) -> Result<(), Divergence> {
     for (id, key) in &one.keys {
-        let is_same = match other.keys.get(id) {
-            Some(found) => {
-                (found.name, found.purpose, &found.wrapped) == (key.name, key.purpose, &key.wrapped)
+        let is_same = match (other.keys.get(id), other.retired.get(id)) {
+            (Some(found), _) => {
+                let same_wrap = one.generation() != other.generation() || found.wrapped == key.wrapped;
+                same_wrap && (found.name, found.purpose) == (key.name, key.purpose)
             }
-            None => key.name.raft_index > reach,
+            (None, Some(stone)) => (stone.installed, stone.purpose) == (key.name, key.purpose),
+            (None, None) => key.name.raft_index > reach,
         };
         if !is_same {
             return Err(Divergence::Key(*id));
         }
     }
-    Ok(())
+    for (id, stone) in &one.retired {
+        if !has_stone(other, *id, stone, reach) {
+            return Err(Divergence::Key(*id));
+        }
+    }
+    let same_or_later = |one: Option<EntryName>, other: Option<EntryName>| match (one, other) {
+        (Some(one), None) => one.raft_index > reach,
+        (one, other) => one.is_none() || one == other,
+    };
+    for purpose in [Purpose::Storage, Purpose::Raft] {
+        if !same_or_later(one.cutovers.of(purpose), other.cutovers.of(purpose)) {
+            return Err(Divergence::Cutover(purpose));
+        }
+    }
+    let is_same = match one.generation().cmp(&other.generation()) {
+        Ordering::Less => true,
+        Ordering::Equal => one.kek == other.kek,
+        Ordering::Greater => one.kek.is_some_and(|kek| kek.name.raft_index > reach),
+    };
+    if is_same { Ok(()) } else { Err(Divergence::Rewrap) }
+}
+
+/// Whether `other`, which reaches up to `reach`, has what a key that was retired must have left there.
+fn has_stone(other: &Sidecar, id: DekId, stone: &Tombstone, reach: RaftIndex) -> bool {
+    match (other.retired.get(&id), other.keys.get(&id)) {
+        (Some(found), _) => found == stone,
+        (None, Some(key)) => {
+            (key.name, key.purpose) == (stone.installed, stone.purpose) && stone.retired.raft_index > reach
+        }
+        (None, None) => stone.installed.raft_index > reach,
+    }
 }
 
 /// Makes a sidecar this node's, whose own one is `own`.
@@ -84,21 +123,6 @@ fn owned(mut sidecar: Sidecar, own: Option<&Sidecar>) -> Sidecar {
         }
     }
     sidecar
-}
-
-impl Cutovers {
-    /// What has happened on either side has happened.
-    fn or(self, other: Cutovers) -> Cutovers {
-        Cutovers {
-            storage_envelope_active: self.storage_envelope_active || other.storage_envelope_active,
-            storage_envelope_cutover_index: self
-                .storage_envelope_cutover_index
-                .max(other.storage_envelope_cutover_index),
-            raft_envelope_cutover_index: self
-                .raft_envelope_cutover_index
-                .max(other.raft_envelope_cutover_index),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,11 @@ pub mod merge;
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
+use crate::ports::KekCheck;
+use crate::secret::Dek;
 
 /// Longest wrapped key that a sidecar holds, in bytes; the shortest is 1.
 pub const WRAPPED_LEN_MAX: usize = 4096;
@@ -60,7 +63,7 @@ impl Active {
     }
 }
 
-/// One key as the sidecar records it. `created` and `name` never change once set.
+/// One key as the sidecar records it. `created` and `name` never change once set; `wrapped` changes by a rewrap alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// What the key encrypts.
@@ -76,15 +79,76 @@ pub struct KeyRecord {
     pub name: EntryName,
 }
 
-/// Switches that only ever go one way. An index of 0 means that the cutover has not happened.
+/// The entries that switched the envelopes on. Each happens once, and nothing switches one off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cutovers {
-    /// Whether new values are stored in the storage envelope.
-    pub storage_envelope_active: bool,
-    /// Index of the entry that switched the storage envelope on.
-    pub storage_envelope_cutover_index: RaftIndex,
-    /// Index of the entry that switched the raft envelope on; non-zero *is* the switch.
-    pub raft_envelope_cutover_index: RaftIndex,
+    /// From this entry on, values are stored in the storage envelope.
+    pub storage: Option<EntryName>,
+    /// Every entry behind this one is in the raft envelope.
+    pub raft: Option<EntryName>,
+}
+
+impl Cutovers {
+    /// The cutover of one purpose, where it has happened.
+    pub const fn of(self, purpose: Purpose) -> Option<EntryName> {
+        match purpose {
+            Purpose::Storage => self.storage,
+            Purpose::Raft => self.raft,
+        }
+    }
+
+    /// Where the cutover of one purpose stands in the log; 0 where it has not happened.
+    pub fn index_of(self, purpose: Purpose) -> RaftIndex {
+        self.of(purpose).map_or(RaftIndex::ZERO, |name| name.raft_index)
+    }
+
+    /// With the cutover of one purpose.
+    pub const fn with(self, purpose: Purpose, name: EntryName) -> Cutovers {
+        match purpose {
+            Purpose::Storage => Cutovers { storage: Some(name), ..self },
+            Purpose::Raft => Cutovers { raft: Some(name), ..self },
+        }
+    }
+}
+
+/// What is left of a key that was retired: its id and its bytes never come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// What the key encrypted.
+    pub purpose: Purpose,
+    /// The entry that installed it.
+    pub installed: EntryName,
+    /// The entry that retired it.
+    pub retired: EntryName,
+    /// Stands for its bytes, see [`Tombstone::digest_of`].
+    pub digest: [u8; 32],
+}
+
+/// What is hashed before a key, so that its digest is equal to no other digest of these bytes.
+const DIGEST_DOMAIN: &[u8] = b"encryption applier: bytes of a retired key, version 1\0";
+
+impl Tombstone {
+    /// SHA-256 over a constant, the digest of the cluster's bootstrap and the 32 bytes of the key: equal on all nodes of
+    /// a cluster, and comparable with no digest of another one.
+    pub fn digest_of(bootstrap: EntryName, key: &Dek) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(DIGEST_DOMAIN)
+            .chain_update(bootstrap.sha256)
+            .chain_update(key.expose())
+            .finalize()
+            .into()
+    }
+}
+
+/// The KEK that the keys are wrapped under, from the first rewrap on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KekInForce {
+    /// 1 after the first rewrap, and one more after each.
+    pub generation: u32,
+    /// Its check value.
+    pub check: KekCheck,
+    /// The entry that wrapped the keys under it.
+    pub name: EntryName,
 }
 
 /// The content of a sidecar that this crate wrote. It exists from the first bootstrap on, so a bootstrap and both
@@ -97,23 +161,63 @@ pub struct Sidecar {
     pub cutovers: Cutovers,
     /// The keys in use.
     pub active: Active,
-    /// Every key ever installed, by id.
+    /// Every key that is not retired, by id.
     pub keys: BTreeMap<DekId, KeyRecord>,
+    /// Every key that is, by id.
+    pub retired: BTreeMap<DekId, Tombstone>,
     /// The entry that bootstrapped the cluster.
     pub bootstrap: EntryName,
+    /// The KEK, where it is not the one of the bootstrap any more.
+    pub kek: Option<KekInForce>,
 }
 
 impl Sidecar {
-    /// Whether some effect in this file is that of the entry at `index`.
-    pub fn names(&self, index: RaftIndex) -> Option<EntryName> {
+    /// Every entry that some effect in this file is of.
+    pub fn named(&self) -> impl Iterator<Item = EntryName> {
         let keys = self.keys.values().map(|key| key.name);
-        keys.chain([self.bootstrap]).find(|name| name.raft_index == index)
+        let retired = self.retired.values().flat_map(|tombstone| [tombstone.installed, tombstone.retired]);
+        let switches = [self.cutovers.storage, self.cutovers.raft, self.kek.map(|kek| kek.name)];
+        keys.chain(retired).chain([self.bootstrap]).chain(switches.into_iter().flatten())
+    }
+
+    /// The entry at `index`, if some effect in this file is of it.
+    pub fn names(&self, index: RaftIndex) -> Option<EntryName> {
+        self.named().find(|name| name.raft_index == index)
     }
 
     /// Whether `id` is a key of the state before the entry at `index`.
     pub fn knows_at(&self, id: DekId, index: RaftIndex) -> bool {
-        self.keys.get(&id).is_some_and(|key| key.name.raft_index < index)
+        let live = self.keys.get(&id).is_some_and(|key| key.name.raft_index < index);
+        let then_live = |tombstone: &Tombstone| {
+            tombstone.installed.raft_index < index && index <= tombstone.retired.raft_index
+        };
+        live || self.retired.get(&id).is_some_and(then_live)
     }
+
+    /// How many times the keys were wrapped anew.
+    pub fn generation(&self) -> u32 {
+        self.kek.map_or(0, |kek| kek.generation)
+    }
+
+    /// The retired key that has these bytes. Every digest is compared, each in constant time.
+    pub fn find_retired(&self, key: &Dek) -> Option<DekId> {
+        let digest = Tombstone::digest_of(self.bootstrap, key);
+        self.retired.iter().fold(None, |found, (id, tombstone)| {
+            let equal = bool::from(tombstone.digest.ct_eq(&digest));
+            found.or(equal.then_some(*id))
+        })
+    }
+}
+
+/// The switches as the reference system has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForeignCutovers {
+    /// Whether new values are stored in the storage envelope.
+    pub storage_envelope_active: bool,
+    /// Index of the entry that switched the storage envelope on, 0 where that is not known.
+    pub storage_envelope_cutover_index: RaftIndex,
+    /// Index of the entry that switched the raft envelope on; non-zero *is* the switch.
+    pub raft_envelope_cutover_index: RaftIndex,
 }
 
 /// One key of a sidecar that the reference system wrote: no entry is named behind it.
@@ -138,7 +242,7 @@ pub struct ForeignSidecar {
     /// The index it carries; 0 in files of the reference as merged.
     pub raft_applied_index: RaftIndex,
     /// The one-way switches.
-    pub cutovers: Cutovers,
+    pub cutovers: ForeignCutovers,
     /// Active storage key, if any.
     pub active_storage: Option<DekId>,
     /// Active raft key, if any.

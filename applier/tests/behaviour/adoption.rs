@@ -148,7 +148,7 @@ fn adoption_names_every_key_and_takes_rows_and_index_over() {
         assert_eq!(sidecar.active, Active { storage: id(5), raft: id(2) });
         assert_eq!(sidecar.cutovers, before.held.1.as_ref().expect("it was foreign").cutovers);
         let index = RaftIndex(if version == 1 { 6 } else { 9 });
-        assert_eq!((sidecar.raft_applied_index, adopted.proof), (index, index));
+        assert_eq!((sidecar.raft_applied_index, adopted.local.sidecar_index), (index, index));
         assert_eq!((adopted.applied, &adopted.registry.rows), (RaftIndex(9), &adoption().rows));
         assert_eq!((&adopted.keys, adopted.active), (&before.keys, before.active));
         assert_eq!(adopted.disk["keys.json"], json::encode(sidecar));

@@ -40,7 +40,7 @@ fn a_bootstrap_puts_its_keys_into_all_three_places() {
         assert_eq!(state.held.0.as_ref(), Some(&sidecar));
         assert_eq!(state.disk, [("keys.json".to_owned(), json::encode(&sidecar))].into());
         assert_eq!(state.registry.rows, [seen(1, N1, 0, 0), seen(2, N1, 0, 0)].into());
-        assert_eq!((state.applied, state.proof), (RaftIndex(2), RaftIndex(2)));
+        assert_eq!((state.applied, state.local.sidecar_index), (RaftIndex(2), RaftIndex(2)));
         world.restart();
     }
 }
@@ -229,7 +229,7 @@ fn the_same_bootstrap_proposed_again_changes_nothing_but_the_index() {
     assert_eq!(world.apply(4, &bootstrap()), Outcome::NoOp(NoOp::DuplicateBootstrap));
     assert_eq!(world.kek.asked(), 0, "what was decided once is not unwrapped again");
     let after = world.lasting();
-    assert_eq!((after.applied, after.proof), (RaftIndex(4), before.proof));
+    assert_eq!((after.applied, after.local.sidecar_index), (RaftIndex(4), before.local.sidecar_index));
     assert_eq!(after.active, (Some(id(5)), Some(id(2))));
     assert_eq!((after.keys, after.held, after.disk), (before.keys, before.held, before.disk));
     assert_eq!(after.registry.rows, before.registry.rows);

@@ -50,7 +50,7 @@ fn the_index_moves_with_every_entry_and_lasts() {
     assert_eq!(world.apply(5, &bootstrap()), Outcome::NoOp(NoOp::DuplicateBootstrap));
     world.restart();
     assert_eq!(world.node().applied_index(), RaftIndex(5));
-    assert_eq!(world.lasting().proof, RaftIndex(4), "a duplicate does not change the sidecar");
+    assert_eq!(world.lasting().local.sidecar_index, RaftIndex(4), "a duplicate does not change the sidecar");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn an_entry_that_is_redelivered_after_its_sidecar_write_is_judged_again_only_in_
     assert_eq!(world.disk(), disk);
     let touched = world.files.log_since(calls);
     assert!(touched.iter().all(|(_, name)| name == "registry.redb"), "the sidecar is done: {touched:?}");
-    assert_eq!(world.lasting().proof, RaftIndex(1));
+    assert_eq!(world.lasting().local.sidecar_index, RaftIndex(1));
 }
 
 #[test]

@@ -43,8 +43,8 @@ fn check_step((op, path_end, call, unchanged): (Op, &str, &'static str, bool), e
         assert!(after.keys.len() > before.keys.len() || unchanged);
         assert_eq!(after.disk == before.disk, unchanged, "{op:?} {effect:?}");
         assert_eq!(
-            (&after.registry, after.proof),
-            (&before.registry, before.proof),
+            (&after.registry, after.local.sidecar_index),
+            (&before.registry, before.local.sidecar_index),
             "the registry goes last"
         );
         assert_eq!((&after.active, &after.held), (&before.active, &before.held));

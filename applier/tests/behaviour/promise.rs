@@ -17,7 +17,8 @@ fn timed_out() -> String {
     std::io::Error::from(std::io::ErrorKind::TimedOut).to_string()
 }
 
-const CAPABLE: fn() -> Result<Capability, PromiseError> = || Ok(Capability { keyring: Some(own()) });
+const CAPABLE: fn() -> Result<Capability, PromiseError> =
+    || Ok(Capability { keyring: Some(own()), next: None });
 
 /// A node with or without keys that has promised.
 fn promised(log: &[applier::wire::Entry]) -> World {
@@ -29,7 +30,7 @@ fn promised(log: &[applier::wire::Entry]) -> World {
 #[test]
 fn a_promise_is_recorded_once_and_lasts() {
     let mut world = promised(&[]);
-    assert_eq!(world.lasting().promise, Some(own().to_u64()));
+    assert_eq!(world.lasting().local.kek, Some(own()));
     let before = world.state();
     assert_eq!(world.node_mut().promise(own()), CAPABLE());
     assert_eq!(world.state(), before, "what is recorded is not written again");
@@ -41,7 +42,7 @@ fn a_promise_is_recorded_once_and_lasts() {
     let past = applier::registry::RegistrySnapshot::default();
     world.node_mut().restore(&past, &mut |_| Ok(())).expect("a snapshot of its own past");
     world.restart();
-    assert_eq!(world.lasting().promise, Some(own().to_u64()), "no rollback takes it back");
+    assert_eq!(world.lasting().local.kek, Some(own()), "no rollback takes it back");
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn a_promise_changes_nothing_else() {
 fn without_a_keyring_nothing_is_promised_and_nothing_written() {
     let mut world = World::started_without_keyring();
     let before = world.state();
-    assert_eq!(world.node_mut().promise(own()), Ok(Capability { keyring: None }));
+    assert_eq!(world.node_mut().promise(own()), Ok(Capability { keyring: None, next: None }));
     assert_eq!(world.state(), before);
     world.keyring = true;
     world.kek = Arc::new(TestKek::of([9; 32]));
@@ -162,13 +163,13 @@ fn a_kek_that_becomes_another_one_in_a_life_does_not_change_the_promise() {
 
 #[test]
 fn a_promise_whose_commit_failed_poisons_and_was_either_made_or_not() {
-    for (fault, recorded) in [(CommitFault::Absent, None), (CommitFault::Present, Some(own().to_u64()))] {
+    for (fault, recorded) in [(CommitFault::Absent, None), (CommitFault::Present, Some(own()))] {
         let mut world = World::started();
         world.registry.borrow_mut().commit = Some(fault);
         assert_eq!(world.node_mut().promise(own()), Err(PromiseError::Halted(commit_error())));
         world.check_poisoned(1, &bootstrap());
         world.restart();
-        assert_eq!(world.lasting().promise, recorded);
+        assert_eq!(world.lasting().local.kek, recorded);
         assert_eq!(world.node_mut().promise(own()), CAPABLE());
     }
 }
@@ -179,7 +180,7 @@ fn an_answer_that_keeps_the_leader_from_it_binds_nobody() {
     let before = world.lasting();
     assert_eq!(world.node_mut().promise(KekCheck([7; 8])), CAPABLE());
     assert_eq!(world.lasting(), before);
-    assert_eq!(world.lasting().promise, None);
+    assert_eq!(world.lasting().local.kek, None);
     assert_eq!(world.node_mut().promise(own()), CAPABLE());
-    assert!(world.lasting().promise.is_some());
+    assert!(world.lasting().local.kek.is_some());
 }

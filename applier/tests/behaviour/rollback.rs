@@ -87,7 +87,7 @@ fn a_rollback_replaces_rows_and_index_and_leaves_keys_sidecar_and_proof() {
     restore(&mut world, &snapshots[3]);
     let after = world.lasting();
     assert_eq!(after.registry.rows, [seen(1, N1, 0, 0), seen(2, N1, 0, 0), seen(1, N2, 1, 1)].into());
-    assert_eq!((after.applied, after.proof), (RaftIndex(3), RaftIndex(8)));
+    assert_eq!((after.applied, after.local.sidecar_index), (RaftIndex(3), RaftIndex(8)));
     assert_eq!((after.keys, after.active, after.held), (before.keys, before.active, before.held));
     assert_eq!(after.disk, before.disk);
 }

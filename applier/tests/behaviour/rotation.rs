@@ -42,7 +42,7 @@ fn check_rotation(purpose: Purpose, active: (u32, u32)) {
     expected.keys.insert(id(5), record);
     assert_eq!(after.held.0.as_ref(), Some(&expected));
     assert_eq!(after.registry.rows, [seen(1, N1, 0, 0), seen(2, N1, 0, 0), seen(5, N1, 3, 3)].into());
-    assert_eq!((after.applied, after.proof), (RaftIndex(2), RaftIndex(2)));
+    assert_eq!((after.applied, after.local.sidecar_index), (RaftIndex(2), RaftIndex(2)));
     world.restart();
     assert_eq!(world.lasting(), after);
 }
@@ -137,7 +137,7 @@ fn the_same_rotation_proposed_again_moves_no_active_pointer() {
     assert_eq!(world.apply(5, &log[1]), Outcome::NoOp(NoOp::DuplicateRotation));
     assert_eq!(world.kek.asked(), 0, "what was decided once is not unwrapped again");
     let after = world.lasting();
-    assert_eq!((after.applied, after.proof), (RaftIndex(5), RaftIndex(3)));
+    assert_eq!((after.applied, after.local.sidecar_index), (RaftIndex(5), RaftIndex(3)));
     assert_eq!(after.active, (Some(id(6)), Some(id(2))));
     assert_eq!((after.keys, after.held, after.disk), (before.keys, before.held, before.disk));
     assert_eq!(after.registry.rows, before.registry.rows);

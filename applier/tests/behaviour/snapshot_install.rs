@@ -144,7 +144,7 @@ fn a_promise_outlives_an_install() {
     let capability = world.node_mut().promise(own).expect("nothing fails");
     let promise = capability.keyring.map(applier::KekCheck::to_u64);
     assert_eq!(install(&mut world, &sources()[9].0), Ok(()));
-    assert_eq!(world.lasting().promise, promise);
+    assert_eq!(world.lasting().local.kek, promise);
     assert!(promise.is_some());
 }
 
@@ -161,7 +161,7 @@ fn torn(own: usize, snapshot: &Snapshot) -> World {
     world.check_poisoned(own as u64 + 1, &bootstrap());
     let after = world.lasting();
     assert_eq!((after.keys, after.held, after.applied), (before.keys, before.held, before.applied));
-    assert_eq!((after.registry, after.proof), (before.registry, before.proof));
+    assert_eq!((after.registry, after.local.sidecar_index), (before.registry, before.local.sidecar_index));
     assert_ne!(after.disk, before.disk);
     world.restart();
     world
@@ -231,7 +231,10 @@ fn an_install_behind_a_rollback_leaves_a_sidecar_that_is_ahead_of_it() {
             assert_eq!(install(&mut world, snapshot), Ok(()), "{back_to} {at}");
             for _ in 0..2 {
                 let here = world.lasting();
-                assert_eq!((&here.registry, here.proof), (&expected.registry, end.proof));
+                assert_eq!(
+                    (&here.registry, here.local.sidecar_index),
+                    (&expected.registry, end.local.sidecar_index)
+                );
                 assert_eq!((&here.disk, &here.keys, &here.held), (&end.disk, &end.keys, &end.held));
                 world.restart();
             }

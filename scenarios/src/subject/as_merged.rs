@@ -276,6 +276,7 @@ fn unreadable(error: &RegistryError) -> Stop {
     let what = match error {
         RegistryError::KeyMalformed { .. } => "malformed key",
         RegistryError::ValueMalformed { .. } => "malformed row",
+        RegistryError::Local { .. } => "unknown local value",
         RegistryError::Storage(_) => "storage",
     };
     Stop::Broken(format!("registry read: {what}"))
@@ -340,7 +341,7 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
     }
 
     fn capability(&self) -> Result<Capability, String> {
-        Ok(Capability { keyring: None })
+        Ok(Capability { keyring: None, next: None })
     }
 
     fn promise(&mut self, _leader: KekCheck) -> Result<Capability, String> {

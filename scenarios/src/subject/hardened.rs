@@ -29,7 +29,7 @@ fn config(world: &Surroundings, kek: Arc<dyn Kek>) -> Config {
     Config {
         node: NodeId::new(world.node).expect("not 0"),
         database: DATABASE.to_owned(),
-        keyring: world.keyring.then_some(KeyringConfig { kek, sidecar }),
+        keyring: world.keyring.then(|| KeyringConfig { kek: kek.into(), sidecar }),
     }
 }
 
@@ -115,7 +115,7 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
     }
 
     fn proof(&self) -> u64 {
-        self.0.registry().sidecar_index().map_or(0, |index| index.0)
+        self.0.registry().local().map_or(0, |local| local.sidecar_index.0)
     }
 
     fn held(&self) -> Held {
@@ -145,6 +145,7 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
             Admission::Propose => Admitted::Propose,
             Admission::Duplicate { by, .. } => Admitted::Duplicate(by.map(|index| index.0)),
             Admission::Refused(reject) => Admitted::Refused(reason(&reject)),
+            Admission::Stale => Admitted::Failed("stale".to_owned()),
             Admission::Failed(error) => Admitted::Failed(failure(&error).to_owned()),
         }
     }
@@ -211,6 +212,7 @@ fn failure(error: &ApplyError) -> &'static str {
     match error {
         ApplyError::Registry(_) => "registry read",
         ApplyError::KekUnavailable(_) => "kek unavailable",
+        ApplyError::KekMissing { .. } => "kek missing",
         ApplyError::Keystore(_) => "keystore conflict",
         ApplyError::Poisoned => "poisoned",
         ApplyError::Foreign => "foreign sidecar",
@@ -230,7 +232,6 @@ fn reason(reject: &Reject) -> Reason {
         Reject::ReservedNodeId => Reason::ReservedNodeId,
         Reject::WrappedLength { .. } => Reason::WrappedLength,
         Reject::KekNotConfigured => Reason::KekNotConfigured,
-        Reject::UnsupportedRotation { .. } => Reason::UnsupportedRotation,
         Reject::EqualIds(_) => Reason::EqualIds,
         Reject::ForeignRow { .. } => Reason::ForeignRow,
         Reject::Registration(Clash::EpochRollback { .. }) => Reason::EpochRollback,
@@ -241,5 +242,6 @@ fn reason(reject: &Reject) -> Reason {
         Reject::NotBootstrapped => Reason::NotBootstrapped,
         Reject::KeyIdInUse { .. } => Reason::KeyIdInUse,
         Reject::UnknownKey(_) => Reason::UnknownKey,
+        _ => Reason::UnsupportedRotation,
     }
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use applier::ports::{Files, WriteFile};
 use applier::registry::{
-    Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
+    Change, CommitError, HostPart, Local, LocalChange, RedbRegistry, Registry, RegistryError,
+    RegistrySnapshot, RowKey, WriterRow,
 };
 use applier::{RaftIndex, StartError};
 use redb::WriteTransaction;
@@ -106,12 +107,8 @@ impl Registry for LateRegistry {
         self.inner.applied_index()
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        self.inner.sidecar_index()
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        self.inner.kek_check()
+    fn local(&self) -> Result<Local, RegistryError> {
+        self.inner.local()
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -127,8 +124,8 @@ impl Registry for LateRegistry {
         self.inner.commit(change, host)
     }
 
-    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
-        self.inner.promise(check)
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
+        self.inner.keep(change)
     }
 
     fn restore(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use applier::RaftIndex;
 use applier::registry::{
-    Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
+    Change, CommitError, HostPart, Local, LocalChange, RedbRegistry, Registry, RegistryError,
+    RegistrySnapshot, RowKey, WriterRow,
 };
 use redb::{TableDefinition, WriteTransaction};
 
@@ -50,12 +51,8 @@ impl<R: HostsData> Registry for LyingRegistry<R> {
         self.inner.applied_index()
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        self.inner.sidecar_index()
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        self.inner.kek_check()
+    fn local(&self) -> Result<Local, RegistryError> {
+        self.inner.local()
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -91,8 +88,8 @@ impl<R: HostsData> Registry for LyingRegistry<R> {
         self.inner.commit(&change, host)
     }
 
-    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
-        self.inner.promise(check)
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
+        self.inner.keep(change)
     }
 
     fn restore(

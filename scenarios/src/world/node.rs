@@ -548,6 +548,8 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::KeyringRequired { .. } => "keyring-required",
         E::KekMismatch { .. } => "kek-mismatch",
         E::KekUnavailable(_) => "kek-unavailable",
+        E::KekMissing { .. } => "kek-missing",
+        E::EpochBehind { .. } => "epoch-behind",
         E::EqualKeyBytes(..) => "equal-key-bytes",
         E::KeyringPromised { .. } => "keyring-promised",
         E::OtherKek { .. } => "other-kek",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use applier::registry::{Registry, RegistrySnapshot, RowKey, WriterRow};
+use applier::registry::{Local, Registry, RegistrySnapshot, RowKey, WriterRow};
 use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
 use applier::wire::Entry;
@@ -56,8 +56,7 @@ pub(crate) struct Lasting {
     /// The directory of the sidecar: every name and its bytes.
     pub(crate) disk: BTreeMap<String, Vec<u8>>,
     pub(crate) registry: RegistrySnapshot,
-    pub(crate) proof: RaftIndex,
-    pub(crate) promise: Option<u64>,
+    pub(crate) local: Local,
     pub(crate) applied: RaftIndex,
 }
 
@@ -125,7 +124,7 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let keyring = || KeyringConfig { kek: self.kek.clone(), sidecar: self.sidecar_path() };
+        let keyring = || KeyringConfig { kek: self.kek.clone().into(), sidecar: self.sidecar_path() };
         Config {
             node: NodeId::new(N1).expect("not 0"),
             database: self.database_path(),
@@ -243,8 +242,7 @@ impl World {
             held: (node.sidecar().cloned(), node.foreign().cloned()),
             disk: self.disk(),
             registry: node.registry().snapshot().expect("a readable registry"),
-            proof: node.registry().sidecar_index().expect("a readable registry"),
-            promise: node.registry().kek_check().expect("a readable registry"),
+            local: node.registry().local().expect("a readable registry"),
             applied: node.applied_index(),
         };
         self.registry.borrow_mut().reads_fail = fail;

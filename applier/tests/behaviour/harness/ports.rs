@@ -10,7 +10,8 @@ use applier::RaftIndex;
 use applier::kek::LocalKek;
 use applier::ports::{BlobFault, Clock, Entropy, Kek, KekCheck, UnwrapError};
 use applier::registry::{
-    Change, CommitError, HostPart, RedbRegistry, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow,
+    Change, CommitError, HostPart, Local, LocalChange, RedbRegistry, Registry, RegistryError,
+    RegistrySnapshot, RowKey, WriterRow,
 };
 use applier::secret::Dek;
 
@@ -208,12 +209,8 @@ impl Registry for FaultyRegistry {
         self.read(RedbRegistry::applied_index)
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        self.read(RedbRegistry::sidecar_index)
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        self.read(RedbRegistry::kek_check)
+    fn local(&self) -> Result<Local, RegistryError> {
+        self.read(RedbRegistry::local)
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -228,8 +225,8 @@ impl Registry for FaultyRegistry {
         self.write(|inner| inner.commit(change, host))
     }
 
-    fn promise(&mut self, check: u64) -> Result<(), CommitError> {
-        self.write(|inner| inner.promise(check))
+    fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
+        self.write(|inner| inner.keep(change))
     }
 
     fn restore(

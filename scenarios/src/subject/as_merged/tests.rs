@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use applier::os::OsFiles;
-use applier::registry::{CommitError, RegistrySnapshot, WriterRow};
+use applier::registry::{CommitError, Local, LocalChange, RegistrySnapshot, WriterRow};
 use applier::{Purpose, RaftIndex, kek::LocalKek};
 use tempfile::TempDir;
 
@@ -220,12 +220,8 @@ impl Registry for BrokenRegistry {
         unreachable!("no index is read")
     }
 
-    fn sidecar_index(&self) -> Result<RaftIndex, RegistryError> {
-        unreachable!("no index is read")
-    }
-
-    fn kek_check(&self) -> Result<Option<u64>, RegistryError> {
-        unreachable!("no promise is read")
+    fn local(&self) -> Result<Local, RegistryError> {
+        unreachable!("nothing local is read")
     }
 
     fn rows(&self, keys: &[RowKey]) -> Result<Vec<Option<WriterRow>>, RegistryError> {
@@ -240,7 +236,7 @@ impl Registry for BrokenRegistry {
         Err(CommitError("page 7".to_owned()))
     }
 
-    fn promise(&mut self, _: u64) -> Result<(), CommitError> {
+    fn keep(&mut self, _: LocalChange) -> Result<(), CommitError> {
         unreachable!("nothing is promised")
     }
 

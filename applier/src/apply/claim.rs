@@ -1,0 +1,192 @@
+//! Claims: how a leader comes to nonces that nobody has ever used.
+//!
+//! ```text
+//! 1  choose an epoch above every one that this node may have used under the key
+//! 2  sidecar, then local table      durable: no later life chooses it again
+//! 3  propose the registration       the leader's host
+//! 4  it is applied, and raises the row: the claim is held, and the sealer of it issues nonces from 1 on
+//! ```
+//!
+//! A claim that is lost before its registration is applied has issued nothing. A node that has lost its disk, or was given
+//! an old one, claims above its row, which is in the log of its cluster and above every epoch that it ever sealed under.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Applier, Held};
+use crate::ids::{DekId, LocalEpoch, NodeId, Purpose};
+use crate::keystore::Keystore;
+use crate::outcome::{ApplyError, HaltCause};
+use crate::ports::Files;
+use crate::registry::{Clash, LocalChange, Registry, RegistryError, RowKey, WriterRow};
+use crate::sealer::Sealer;
+use crate::sidecar::json;
+use crate::wire::{Entry, Row};
+
+/// What a leader has to do to seal.
+#[derive(Clone, Debug)]
+pub enum Claim {
+    /// Nothing: here is its sealer.
+    Held(Arc<Sealer>),
+    /// Propose this registration (opcode and body), and ask again when it is applied. The same one is returned until then,
+    /// as long as the term is the same.
+    Propose(Vec<u8>),
+}
+
+/// Why there is no claim. Except for `Halted`, nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// There are no keys yet.
+    #[error("the cluster is not bootstrapped, so there is no key to claim")]
+    NotBootstrapped,
+    /// Sidecar and database are not at one index, or the applier has halted.
+    #[error(transparent)]
+    NotNow(#[from] ApplyError),
+    /// Every epoch was claimed.
+    #[error("this node has claimed every epoch under key {id}: rotate the key, and claim under the new one")]
+    Exhausted {
+        /// The key.
+        id: DekId,
+    },
+    /// Another node has this node's low 16 bits.
+    #[error(transparent)]
+    Collision(Clash),
+    /// The registry could not be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A write failed; the applier applies and claims nothing more in this life.
+    #[error("the claim is not, or only partly, durable; restart, and claim again: {0}")]
+    Halted(#[from] HaltCause),
+}
+
+/// The claims of one life.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    of: BTreeMap<DekId, Made>,
+}
+
+/// A claim that is durable here.
+#[derive(Debug)]
+struct Made {
+    term: u64,
+    purpose: Purpose,
+    epoch: LocalEpoch,
+    /// There once its registration is applied.
+    sealer: Option<Arc<Sealer>>,
+}
+
+impl Claims {
+    /// Rows were raised: those of this node may be what a claim has waited for.
+    pub(super) fn registered(
+        &mut self,
+        node: NodeId,
+        rows: &BTreeMap<RowKey, WriterRow>,
+        keystore: &Keystore,
+    ) {
+        for (id, made) in &mut self.of {
+            let row = rows.get(&RowKey::of(id.get(), node.get()));
+            let raised =
+                row.is_some_and(|row| row.full_node_id == node.get() && row.last_seen == made.epoch.0);
+            if raised && made.sealer.is_none() {
+                let sealer = Sealer::new(made.purpose, *id, made.epoch, node.node16(), keystore);
+                made.sealer = sealer.map(Arc::new);
+            }
+        }
+    }
+
+    /// The state was replaced: what was claimed in the one before counts no more.
+    pub(super) fn forget(&mut self) {
+        self.of.clear();
+    }
+
+    fn made(&self, term: u64, id: DekId) -> Option<&Made> {
+        self.of.get(&id).filter(|made| made.term == term)
+    }
+}
+
+impl<F: Files, R: Registry> Applier<F, R> {
+    /// Claims the next epoch under the active key of `purpose`, for a leader of `term` whose applied state is complete
+    /// (see [`Leadership`](crate::Leadership)). The epoch is durable before the registration is returned. A claim is one of
+    /// its term: in another one there has to be a new one.
+    ///
+    /// # Errors
+    /// [`ClaimError`].
+    pub fn claim(&mut self, term: u64, purpose: Purpose) -> Result<Claim, ClaimError> {
+        self.at_one_index()?;
+        let (Held::Ours(sidecar), Some(keyring)) = (&self.held, &self.keyring) else {
+            return Err(ClaimError::NotBootstrapped);
+        };
+        let id = sidecar.active.of(purpose);
+        let registration = |epoch: LocalEpoch| {
+            let (dek_id, full_node_id) = (id.get(), self.node.get());
+            Entry::Registration(Row { dek_id, full_node_id, local_epoch: epoch.0 }).encode()
+        };
+        if let Some(made) = self.claims.made(term, id) {
+            return Ok(match &made.sealer {
+                Some(sealer) => Claim::Held(Arc::clone(sealer)),
+                None => Claim::Propose(registration(made.epoch)),
+            });
+        }
+        let epoch = self.next_epoch(id, sidecar.keys[&id].local_epoch)?;
+        let propose = registration(epoch);
+        let mut sidecar = sidecar.clone();
+        sidecar.keys.get_mut(&id).expect("an active key is there").local_epoch = epoch;
+        if let Err(fault) = keyring.path.write(&self.files, &json::encode(&sidecar)) {
+            return Err(self.poison(HaltCause::Sidecar(fault)).into());
+        }
+        self.held = Held::Ours(sidecar);
+        if let Err(error) = self.registry.keep(LocalChange::Claim(id, epoch)) {
+            return Err(self.poison(HaltCause::Commit(error)).into());
+        }
+        self.local.epochs.insert(id, epoch);
+        self.claims.of.insert(id, Made { term, purpose, epoch, sealer: None });
+        tracing::info!(%id, %epoch, term, "claimed");
+        Ok(Claim::Propose(propose))
+    }
+
+    /// What a leader of `term` seals with under the active key of `purpose`; `None` until a claim of that term is applied.
+    /// To be asked at each use: after a rotation it is another key's.
+    pub fn sealer(&self, term: u64, purpose: Purpose) -> Option<Arc<Sealer>> {
+        let id = self.sidecar()?.active.of(purpose);
+        self.claims.made(term, id)?.sealer.clone()
+    }
+
+    /// The registrations (opcode and body) that have to be applied before `node` becomes a member: one for each active key
+    /// under which it has no row, with epoch 0. They make sure of its low 16 bits.
+    ///
+    /// # Errors
+    /// [`ClaimError::Collision`] where another node has those: propose nothing, and give the new one another id. Else
+    /// [`ClaimError::NotNow`] and [`ClaimError::Registry`].
+    pub fn member_rows(&self, node: NodeId) -> Result<Vec<Vec<u8>>, ClaimError> {
+        self.at_one_index()?;
+        let Some(sidecar) = self.sidecar() else { return Ok(Vec::new()) };
+        let mut missing = Vec::new();
+        for id in [sidecar.active.storage, sidecar.active.raft] {
+            if self.row(id, node)?.is_none() {
+                let (dek_id, full_node_id) = (id.get(), node.get());
+                missing.push(Entry::Registration(Row { dek_id, full_node_id, local_epoch: 0 }).encode());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn row(&self, id: DekId, node: NodeId) -> Result<Option<WriterRow>, ClaimError> {
+        let key = RowKey::of(id.get(), node.get());
+        let row = self.registry.rows(&[key])?.into_iter().next().flatten();
+        match row {
+            Some(row) if row.full_node_id != node.get() => {
+                let (dek_id, existing, got) = (id.get(), row.full_node_id, node.get());
+                Err(ClaimError::Collision(Clash::NodeCollision { dek_id, existing, got }))
+            }
+            row => Ok(row),
+        }
+    }
+
+    /// One above whatever this node may have used, or claimed, or others have registered for it.
+    fn next_epoch(&self, id: DekId, in_sidecar: LocalEpoch) -> Result<LocalEpoch, ClaimError> {
+        let row = self.row(id, self.node)?.map_or(0, |row| row.last_seen);
+        let local = self.local.epochs.get(&id).map_or(0, |epoch| epoch.0);
+        let highest = in_sidecar.0.max(local).max(row);
+        highest.checked_add(1).map(LocalEpoch).ok_or(ClaimError::Exhausted { id })
+    }
+}
