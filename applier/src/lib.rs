@@ -11,6 +11,7 @@
 //! - [`admission`] is the leader's side: which requests become entries. [`snapshot`] is what stands for entries that are
 //!   no longer there.
 //! - [`wire`] is the entry format, [`sidecar`] the file, [`registry`] the rows, [`keystore`] the memory.
+//! - [`cipher`], [`nonce`] and [`envelope`] are what values and entries are sealed with, [`sealer`] is what a claim gives.
 //! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
 //!
 //! What it promises:
@@ -25,8 +26,70 @@
 //!   ([`Applier::promise`]) does not start with another one.
 //! - **A snapshot is as good as the log.** [`Applier::install`] ends where applying every entry up to its index ends, and
 //!   what is a node's own never comes from another node.
+//! - **No nonce twice.** A leader seals under a [claim](Applier::claim) alone: an epoch that was made durable before it was
+//!   proposed, above every one that it, or whoever had its disk or its id before, can have sealed under.
+//! - **What was clear is over for good.** A [cutover](Applier::cutover) happens once, at one index, on every node.
 //!
-//! What it does not do yet: encrypt, claim epochs, switch envelopes, exchange a KEK.
+//! # The life of a key
+//!
+//! ```text
+//!   KEK in a file (kek)          wire::Bootstrap / wire::Rotation 0x01
+//!        | wraps                            |
+//!        v                                  v
+//!   wrapped key ----- in an entry -----> INSTALLED, and ACTIVE for its purpose
+//!        ^                                  |
+//!        |                                  |  registration (0x03) by whoever leads: Applier::claim
+//!        |                                  v
+//!        |                             CLAIMED by a node: epoch e, nonces (node16, e, 1..)
+//!        |                                  |
+//!        |                                  |  wire::Rotation 0x04, 0x05: once a cluster and purpose
+//!        |                                  v
+//!        |                             SEALING: values (envelope::storage) or log entries (envelope::raft)
+//!        |                                  |
+//!  wire::Rewrap 0x02                        |  wire::Rotation 0x01 of the same purpose installs the next one
+//!  all unretired keys,                      v
+//!  same bytes, next KEK                READING: opens what it has sealed, seals nothing more
+//!        |                                  |
+//!        +--- of every one of these         |  wire::Rotation 0x03, once nothing refers to it
+//!                                           v
+//!                                      RETIRED: a tombstone; its id and its bytes never come back
+//! ```
+//!
+//! Where each state is kept: the sidecar has `keys` (installed), `active`, `keys[id].local_epoch` (claimed here), `cutovers`
+//! (sealing), `retired` (tombstones) and `kek` (the newest rewrap); the registry has a row for each writer, and the epochs
+//! and KEKs that are this node's alone; memory has the bytes of every key that is not retired. See [`sidecar::json`],
+//! [`registry`] and [`keystore`].
+//!
+//! # Claiming
+//!
+//! A node that has begun to lead, and has applied the first entry of its term, asks [`Applier::claim`] for both purposes, and
+//! proposes what it is given, one at a time. When those are applied, [`Applier::sealer`] has what it seals with, until it
+//! leads no more or the key is rotated. A node that has used up the epochs of a key, 65,535 of them, goes on reading and
+//! applying; a rotation gives it a new key and all epochs back. Nothing else ever moves an epoch, so a node that crashes
+//! again and again at its start uses up none.
+//!
+//! # Cutting over
+//!
+//! Nothing clear may follow a cutover in the log, so its leader proposes it when nothing is in flight, and nothing after it
+//! until it is applied. A new leader has applied it before it proposes anything, since it waits for its own first entry.
+//!
+//! # Retiring a key
+//!
+//! Whether anything still refers to a key is for the host to know, before it proposes the retirement, with nothing in flight:
+//!
+//! - a storage key: no value in the applied state is sealed under it;
+//! - a raft key: every node has applied every entry that is in an envelope of it, and none goes back behind one: logs and
+//!   snapshots that a node could be restored to begin after the last of them.
+//!
+//! # Exchanging the KEK
+//!
+//! See [`kek::KekRing`]. The keys stay the same; what wraps them becomes another. [`Applier::kek_status`] says when a node can
+//! do without the old one.
+//!
+//! # When a node refuses to start
+//!
+//! Every [`StartError`] names the way out. A sidecar that was lost, damaged or rolled back is written anew from a healthy
+//! peer's snapshot by [`resync`]; a node whose database is gone is removed and added again.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
