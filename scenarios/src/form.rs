@@ -1,15 +1,20 @@
 //! Log entries as a world thinks of them: which key is inside which blob, what is wrong with it, and the bytes that
 //! carry it. The model judges forms, a subject gets bytes.
 
-use std::fmt;
+mod display;
+mod malformed;
+
+use std::sync::Arc;
 
 use applier::Purpose;
 use applier::kek::LocalKek;
+use applier::ports::{Entropy, Kek as _};
 use applier::secret::Dek;
-use applier::wire;
-use applier::{ports::Entropy, wire::RotationKind};
+use applier::wire::{self, RotationKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+pub use self::malformed::Malformed;
 
 /// Every key of a world begins with these bytes, so that one search finds any of them where no key belongs.
 pub const KEY_MARKER: [u8; 8] = *b"\xd3KEY\x9amat";
@@ -50,6 +55,8 @@ pub struct Blob {
     pub key: KeyNumber,
     /// Which wrapping of it.
     pub seal: u8,
+    /// Number of the KEK that has wrapped it (see [`Keks`]); 0 is a world's first.
+    pub kek: u8,
     /// What is wrong with the blob.
     pub fault: BlobFault,
 }
@@ -78,6 +85,33 @@ pub struct Row {
     pub epoch: u16,
 }
 
+/// Everything that the sealed bytes of a value or of a log entry depend on, beside what is inside. The nonce is the low 16
+/// bits of the node, the epoch and the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seal {
+    /// Key id.
+    pub dek: u32,
+    /// The key under that id.
+    pub key: KeyNumber,
+    /// Full id of the node that has sealed it.
+    pub node: u64,
+    /// Epoch of that node's claim.
+    pub epoch: u16,
+    /// Which one under that claim, from 1 on.
+    pub count: u64,
+}
+
+/// What can be wrong with a cutover, beside its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutoverFault {
+    /// Nothing.
+    None,
+    /// Its purpose is that of the other cutover.
+    OtherPurpose,
+    /// It carries a wrapped key, and installs none.
+    CarriesKey,
+}
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -89,6 +123,8 @@ pub enum Form {
         key: u64,
         /// Host value.
         value: u64,
+        /// How it was sealed by the leader who has proposed it; `None` in clear text.
+        seal: Option<Seal>,
     },
     /// A writer registration.
     Registration(Row),
@@ -116,56 +152,39 @@ pub enum Form {
         /// The proposer's row.
         row: Row,
     },
-    /// A rotation kind that is not applied yet.
+    /// From here on values are sealed, or log entries.
     Cutover {
         /// Storage or raft envelope.
         purpose: Purpose,
+        /// The key that its proposer takes for the active one.
+        dek: u32,
+        /// The proposer's row.
+        row: Row,
+        /// What is wrong with it.
+        fault: CutoverFault,
+    },
+    /// A key and its rows go for good.
+    Retirement {
         /// Key id.
         dek: u32,
+        /// The key's purpose.
+        purpose: Purpose,
+        /// The proposer's row, which registers nothing.
+        row: Row,
+        /// Whether it carries a wrapped key, which is wrong.
+        carries_key: bool,
+    },
+    /// Every key gets a new wrapping.
+    Rewrap {
+        /// Number of the KEK in force from here on, one above the one before it.
+        generation: u32,
+        /// Which KEK that is.
+        kek: u8,
+        /// The keys.
+        keys: Vec<(u32, Blob)>,
     },
     /// Bytes that do not decode.
     Malformed(Malformed),
-}
-
-/// The ways in which bytes do not decode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// A registration with one byte too few.
-    ShortRegistration,
-    /// A registration of another version.
-    RegistrationVersion,
-    /// A bootstrap of another version.
-    BootstrapVersion,
-    /// A bootstrap that ends inside a blob.
-    TruncatedBootstrap,
-    /// A bootstrap whose batch claims more rows than are allowed.
-    TooManyRows,
-    /// A bootstrap with bytes after its end.
-    TrailingByte,
-    /// A rotation with an unknown sub-tag.
-    RotationSubtag,
-    /// A rotation with an unknown purpose.
-    RotationPurpose,
-    /// A rotation that ends inside its row.
-    TruncatedRotation,
-    /// A reserved opcode.
-    ReservedOpcode,
-}
-
-impl Malformed {
-    /// Every way.
-    pub const ALL: [Malformed; 10] = [
-        Malformed::ShortRegistration,
-        Malformed::RegistrationVersion,
-        Malformed::BootstrapVersion,
-        Malformed::TruncatedBootstrap,
-        Malformed::TooManyRows,
-        Malformed::TrailingByte,
-        Malformed::RotationSubtag,
-        Malformed::RotationPurpose,
-        Malformed::TruncatedRotation,
-        Malformed::ReservedOpcode,
-    ];
 }
 
 /// What an entry is, for fingerprints and tables.
@@ -185,6 +204,10 @@ pub enum Kind {
     Cutover,
     /// Undecodable.
     Malformed,
+    /// Retirement of a key.
+    Retirement,
+    /// Rewrap of all keys.
+    Rewrap,
 }
 
 impl Kind {
@@ -198,6 +221,8 @@ impl Kind {
             Kind::Rotation => "rotation",
             Kind::Cutover => "cutover",
             Kind::Malformed => "malformed",
+            Kind::Retirement => "retirement",
+            Kind::Rewrap => "rewrap",
         }
     }
 }
@@ -212,6 +237,8 @@ impl Form {
             Form::Bootstrap { .. } => Kind::Bootstrap,
             Form::Rotation { .. } => Kind::Rotation,
             Form::Cutover { .. } => Kind::Cutover,
+            Form::Retirement { .. } => Kind::Retirement,
+            Form::Rewrap { .. } => Kind::Rewrap,
             Form::Malformed(_) => Kind::Malformed,
         }
     }
@@ -225,18 +252,26 @@ impl Form {
         }
     }
 
+    /// Id of the key that goes for good with the entry.
+    pub const fn retires(&self) -> Option<u32> {
+        match self {
+            Form::Retirement { dek, .. } => Some(*dek),
+            _ => None,
+        }
+    }
+
     /// Payload bytes for the applier, or `None` for what the host handles alone.
-    pub fn payload(&self, kek: &LocalKek) -> Option<Vec<u8>> {
+    pub fn payload(&self, keks: &Keks) -> Option<Vec<u8>> {
         let entry = match self {
             Form::Nothing | Form::Data { .. } => return None,
-            Form::Malformed(malformed) => return Some(malformed.payload(kek)),
+            Form::Malformed(malformed) => return Some(malformed.payload(keks)),
             Form::Registration(row) => wire::Entry::Registration(row.wire()),
             Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {
                 wire::Entry::Bootstrap(wire::Bootstrap {
                     storage_id: *storage,
-                    wrapped_storage: storage_blob.bytes(kek),
+                    wrapped_storage: storage_blob.bytes(keks),
                     raft_id: *raft,
-                    wrapped_raft: raft_blob.bytes(kek),
+                    wrapped_raft: raft_blob.bytes(keks),
                     batch: rows.iter().map(|row| row.wire()).collect(),
                 })
             }
@@ -244,21 +279,81 @@ impl Form {
                 subtag: RotationKind::RotateDek,
                 dek_id: *dek,
                 purpose: *purpose,
-                wrapped: blob.bytes(kek),
+                wrapped: blob.bytes(keks),
                 proposer: row.wire(),
             }),
-            Form::Cutover { purpose, dek } => wire::Entry::Rotation(wire::Rotation {
-                subtag: match purpose {
-                    Purpose::Storage => RotationKind::EnableStorageEnvelope,
-                    Purpose::Raft => RotationKind::EnableRaftEnvelope,
-                },
+            Form::Cutover { purpose, dek, row, fault } => {
+                wire::Entry::Rotation(cutover((*purpose, *dek), *row, *fault, keks))
+            }
+            Form::Retirement { dek, purpose, row, carries_key } => wire::Entry::Rotation(wire::Rotation {
+                subtag: RotationKind::RetireDek,
                 dek_id: *dek,
                 purpose: *purpose,
-                wrapped: Vec::new(),
-                proposer: wire::Row { dek_id: *dek, full_node_id: 0x11, local_epoch: 0 },
+                wrapped: if *carries_key { UNWANTED.bytes(keks) } else { Vec::new() },
+                proposer: row.wire(),
+            }),
+            Form::Rewrap { generation, kek, keys } => wire::Entry::Rewrap(wire::Rewrap {
+                generation: *generation,
+                kek_check: keks.check(*kek),
+                keys: keys.iter().map(|(id, blob)| (*id, blob.bytes(keks))).collect(),
             }),
         };
         Some(entry.encode())
+    }
+}
+
+/// A sound key where none belongs.
+const UNWANTED: Blob = Blob { key: KeyNumber(202), seal: 0, kek: 0, fault: BlobFault::None };
+
+fn cutover((purpose, dek): (Purpose, u32), row: Row, fault: CutoverFault, keks: &Keks) -> wire::Rotation {
+    let (subtag, other) = match purpose {
+        Purpose::Storage => (RotationKind::EnableStorageEnvelope, Purpose::Raft),
+        Purpose::Raft => (RotationKind::EnableRaftEnvelope, Purpose::Storage),
+    };
+    wire::Rotation {
+        subtag,
+        dek_id: dek,
+        purpose: if fault == CutoverFault::OtherPurpose { other } else { purpose },
+        wrapped: if fault == CutoverFault::CarriesKey { UNWANTED.bytes(keks) } else { Vec::new() },
+        proposer: row.wire(),
+    }
+}
+
+/// How many KEKs a world knows. The last of them is never in the ring of a node.
+pub const KEKS: u8 = 3;
+
+/// The KEKs of a world, by number. They begin with the marker too.
+#[derive(Clone, Debug)]
+pub struct Keks([Arc<LocalKek>; KEKS as usize]);
+
+impl Keks {
+    /// Makes them.
+    pub fn new() -> Keks {
+        Keks([0xEE, 0xED, 0xEC].map(|number| Arc::new(LocalKek::new(KeyNumber(number).bytes()))))
+    }
+
+    /// The KEK of this number.
+    ///
+    /// # Panics
+    /// Where a world has no such KEK.
+    pub fn kek(&self, number: u8) -> &Arc<LocalKek> {
+        &self.0[usize::from(number)]
+    }
+
+    /// Its check value.
+    pub fn check(&self, number: u8) -> [u8; 8] {
+        self.kek(number).check_value().expect("a KEK in memory answers").0
+    }
+
+    /// The number behind a check value.
+    pub fn number(&self, check: [u8; 8]) -> Option<u8> {
+        (0..KEKS).find(|number| self.check(*number) == check)
+    }
+}
+
+impl Default for Keks {
+    fn default() -> Keks {
+        Keks::new()
     }
 }
 
@@ -283,9 +378,12 @@ impl Entropy for FixedNonce {
 
 impl Blob {
     /// The wrapped bytes.
-    pub fn bytes(self, kek: &LocalKek) -> Vec<u8> {
+    pub fn bytes(self, keks: &Keks) -> Vec<u8> {
         let key = Dek::new(self.key.bytes());
-        let sealed = kek.wrap(&key, &FixedNonce(self.key.0, self.seal)).expect("a fixed nonce never fails");
+        let sealed = keks
+            .kek(self.kek)
+            .wrap(&key, &FixedNonce(self.key.0, self.seal))
+            .expect("a fixed nonce never fails");
         let mut bytes = sealed.to_vec();
         match self.fault {
             BlobFault::None => {}
@@ -294,95 +392,6 @@ impl Blob {
             BlobFault::Empty => bytes.clear(),
         }
         bytes
-    }
-}
-
-impl Malformed {
-    fn payload(self, kek: &LocalKek) -> Vec<u8> {
-        let blob = Blob { key: KeyNumber(200), seal: 0, fault: BlobFault::None };
-        let row = Row { dek: 1, node: 0x11, epoch: 0 };
-        let registration = || Form::Registration(row).payload(kek).expect("an encryption entry");
-        let bootstrap = || {
-            let other = Blob { key: KeyNumber(201), ..blob };
-            let rows = vec![row];
-            Form::Bootstrap { storage: 1, storage_blob: blob, raft: 2, raft_blob: other, rows }
-                .payload(kek)
-                .expect("an encryption entry")
-        };
-        let rotation = || {
-            let row = Row { dek: 9, ..row };
-            Form::Rotation { dek: 9, purpose: Purpose::Storage, blob, row }
-                .payload(kek)
-                .expect("an encryption entry")
-        };
-        let patched = |mut bytes: Vec<u8>, at: usize, value: u8| {
-            bytes[at] = value;
-            bytes
-        };
-        let cut = |mut bytes: Vec<u8>, by: usize| {
-            bytes.truncate(bytes.len() - by);
-            bytes
-        };
-        match self {
-            Malformed::ShortRegistration => cut(registration(), 1),
-            Malformed::RegistrationVersion => patched(registration(), 1, 2),
-            Malformed::BootstrapVersion => patched(bootstrap(), 1, 0),
-            Malformed::TruncatedBootstrap => cut(bootstrap(), 60),
-            Malformed::TooManyRows => {
-                // The count stands in the last four bytes before the rows.
-                let mut bytes = bootstrap();
-                let count = bytes.len() - 14 - 4;
-                bytes[count..count + 4].copy_from_slice(&16_385_u32.to_be_bytes());
-                bytes
-            }
-            Malformed::TrailingByte => {
-                let mut bytes = bootstrap();
-                bytes.push(0);
-                bytes
-            }
-            Malformed::RotationSubtag => patched(rotation(), 2, 0xfe),
-            Malformed::RotationPurpose => patched(rotation(), 7, 9),
-            Malformed::TruncatedRotation => cut(rotation(), 3),
-            Malformed::ReservedOpcode => vec![0x06, 0x01],
-        }
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key {} node {:x} epoch {}", self.dek, self.node, self.epoch)
-    }
-}
-
-impl fmt::Display for Blob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "K{}", self.key.0)?;
-        if self.seal != 0 {
-            write!(f, "'{}", self.seal)?;
-        }
-        match self.fault {
-            BlobFault::None => Ok(()),
-            fault => write!(f, " ({fault:?})"),
-        }
-    }
-}
-
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Form::Nothing => f.write_str("no-op"),
-            Form::Data { key, value } => write!(f, "data {key} = {value}"),
-            Form::Registration(row) => write!(f, "register {row}"),
-            Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {
-                write!(f, "bootstrap storage {storage} = {storage_blob}, raft {raft} = {raft_blob}")?;
-                rows.iter().try_for_each(|row| write!(f, "; {row}"))
-            }
-            Form::Rotation { dek, purpose, blob, row } => {
-                write!(f, "rotate {purpose:?} to {dek} = {blob}; {row}")
-            }
-            Form::Cutover { purpose, dek } => write!(f, "enable {purpose:?} envelope under key {dek}"),
-            Form::Malformed(malformed) => write!(f, "malformed: {malformed:?}"),
-        }
     }
 }
 
@@ -404,8 +413,8 @@ mod tests {
             let bytes = [&vec![0x5a; before], key.as_slice()].concat();
             assert!(found(STANDARD_NO_PAD.encode(bytes).as_bytes()), "{before}");
         }
-        let blob = Blob { key: KeyNumber(9), seal: 0, fault: BlobFault::None };
-        let wrapped = blob.bytes(&LocalKek::new([1; 32]));
+        let blob = Blob { key: KeyNumber(9), seal: 0, kek: 0, fault: BlobFault::None };
+        let wrapped = blob.bytes(&Keks::new());
         assert!(!found(&wrapped) && !found(STANDARD_NO_PAD.encode(&wrapped).as_bytes()));
     }
 }

@@ -1,12 +1,13 @@
 //! What a run recorded: everything that an invariant may look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use applier::Purpose;
 
 use crate::form::{Blob, KeyNumber, Kind};
-use crate::model::{State, Verdict, Writer};
+use crate::model::{Retired, State, Verdict, Writer};
+use crate::sealing::Use;
 use crate::subject::Delivered;
 
 /// How a delivery came to be.
@@ -75,7 +76,24 @@ pub enum SidecarSeen {
         created: BTreeMap<u32, String>,
         /// Epochs by id.
         epochs: BTreeMap<u32, u16>,
+        /// Indices of the entries behind which values and log entries are sealed.
+        cutovers: (Option<u64>, Option<u64>),
+        /// Retired keys by id: the purpose, and the indices of the entries that installed and retired it.
+        retired: BTreeMap<u32, (Purpose, u64, u64)>,
+        /// The KEK in force: its generation, and its number where it is one of this world's.
+        kek: (u32, Option<u8>),
     },
+}
+
+/// A value that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Table key.
+    pub key: u64,
+    /// The key id on its envelope, if it has one.
+    pub dek: Option<u32>,
+    /// In the subject's words.
+    pub why: String,
 }
 
 impl SidecarSeen {
@@ -89,12 +107,20 @@ impl SidecarSeen {
         match self {
             SidecarSeen::Missing => (!state.keys.is_empty()).then_some("missing"),
             SidecarSeen::Unreadable(_) => Some("unreadable"),
-            SidecarSeen::Content { active, keys, .. } => {
+            SidecarSeen::Content { active, keys, cutovers, retired, kek, .. } => {
                 let expected = state.keys.iter().map(|(id, key)| (*id, (key.purpose, Some(key.blob))));
+                let buried = |(id, key): (&u32, &Retired)| (*id, (key.purpose, key.by, key.at));
                 if *active != state.active.unwrap_or((0, 0)) {
-                    return Some("active");
+                    Some("active")
+                } else if !keys.iter().map(|(id, key)| (*id, *key)).eq(expected) {
+                    Some("keys")
+                } else if *cutovers != (state.storage_cutover, state.raft_cutover) {
+                    Some("cutovers")
+                } else if !retired.iter().map(|(id, key)| (*id, *key)).eq(state.retired.iter().map(buried)) {
+                    Some("retired")
+                } else {
+                    (*kek != (state.kek.0, Some(state.kek.1))).then_some("kek")
                 }
-                (!keys.iter().map(|(id, key)| (*id, *key)).eq(expected)).then_some("keys")
             }
         }
     }
@@ -123,8 +149,12 @@ pub struct Observation {
     pub memory: BTreeMap<u32, Option<KeyNumber>>,
     /// Rows of the registry.
     pub rows: BTreeMap<(u32, u16), Writer>,
-    /// The host's data.
+    /// The host's data, as it is read.
     pub data: BTreeMap<u64, u64>,
+    /// Table keys of values that are stored sealed.
+    pub sealed: BTreeSet<u64>,
+    /// Values that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
     /// The state after everything that was acknowledged.
@@ -183,6 +213,13 @@ pub enum Event {
     },
     /// A node was looked at.
     Observed(Box<Observation>),
+    /// A nonce was used, or an envelope was found that shows it. Taken down once for each use.
+    Sealed(Use),
+    /// The node has sealed something itself, and it is not what the harness makes of the same nonce.
+    SealedWrongly {
+        /// What came of it instead.
+        why: String,
+    },
     /// Key bytes were written to the disk.
     KeyOnDisk {
         /// The path.

@@ -184,6 +184,9 @@ fn sidecar_of(state: &State) -> SidecarSeen {
         keys: state.keys.iter().map(|(id, key)| (*id, (key.purpose, Some(key.blob)))).collect(),
         created: BTreeMap::new(),
         epochs: BTreeMap::new(),
+        cutovers: (state.storage_cutover, state.raft_cutover),
+        retired: state.retired.iter().map(|(id, key)| (*id, (key.purpose, key.by, key.at))).collect(),
+        kek: (state.kek.0, Some(state.kek.1)),
     }
 }
 

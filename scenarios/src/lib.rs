@@ -30,6 +30,7 @@ pub mod prove;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod sealing;
 pub mod seam;
 pub mod seeds;
 pub mod shrink;

@@ -269,19 +269,19 @@ impl Registry for SimRegistry {
 /// A KEK that can be out of reach.
 #[derive(Debug)]
 pub struct SimKek {
-    kek: LocalKek,
-    outage: Outage,
+    kek: Arc<LocalKek>,
+    outage: Arc<Outage>,
 }
 
 impl SimKek {
     /// A KEK within reach.
-    pub fn new(kek: LocalKek) -> SimKek {
-        SimKek { kek, outage: Outage::default() }
+    pub fn new(kek: Arc<LocalKek>) -> SimKek {
+        SimKek { kek, outage: Arc::default() }
     }
 
-    /// The KEK itself, to wrap with.
-    pub fn local(&self) -> &LocalKek {
-        &self.kek
+    /// Another KEK of the same service: out of reach together.
+    pub fn beside(&self, kek: Arc<LocalKek>) -> SimKek {
+        SimKek { kek, outage: Arc::clone(&self.outage) }
     }
 
     /// Whether it is out of reach.

@@ -1,10 +1,16 @@
 //! Which entries a log is made of: valid ones of every kind, duplicates, and every way to be refused.
 
+mod invalid;
+mod sealing;
+
 use applier::Purpose;
 use sim::{Choices, Ratio, Site};
 
-use crate::form::{Blob, BlobFault, Form, KeyNumber, Malformed, Row};
+use crate::form::{Blob, BlobFault, Form, KeyNumber, Row};
 use crate::model::State;
+
+pub use self::invalid::{BAD_ENVELOPES, INVALID_KINDS, bad_envelope, invalid};
+pub use self::sealing::{Book, News};
 
 const CLASS: Site = Site::new("log.class");
 const PICK: Site = Site::new("log.pick");
@@ -41,7 +47,7 @@ pub fn next(choices: &mut Choices, mix: Mix, state: &State) -> Form {
         (1 | 2, _) => data(choices, state),
         (3, false) if mix.early_registration => Form::Registration(Row { dek: 1, node: NODES[1], epoch: 1 }),
         (3 | 4, false) => data(choices, state),
-        (_, false) => bootstrap(choices),
+        (_, false) => bootstrap(choices, state),
         (3..=6, true) => rotation(choices, state),
         (7, true) => duplicate(choices, state),
         (_, true) => registration(choices, state),
@@ -49,16 +55,16 @@ pub fn next(choices: &mut Choices, mix: Mix, state: &State) -> Form {
 }
 
 fn data(choices: &mut Choices, state: &State) -> Form {
-    Form::Data { key: choices.draw(PICK, 4), value: state.index + 1 }
+    Form::Data { key: choices.draw(PICK, 4), value: state.index + 1, seal: None }
 }
 
-fn bootstrap(choices: &mut Choices) -> Form {
+fn bootstrap(choices: &mut Choices, state: &State) -> Form {
     let mut rows = Vec::new();
     for node in &NODES[..choices.draw(ROWS, 4) as usize] {
         rows.push(Row { dek: 1, node: *node, epoch: 0 });
         rows.push(Row { dek: 2, node: *node, epoch: 0 });
     }
-    Form::Bootstrap { storage: 1, storage_blob: sound(1), raft: 2, raft_blob: sound(2), rows }
+    Form::Bootstrap { storage: 1, storage_blob: sound(state, 1), raft: 2, raft_blob: sound(state, 2), rows }
 }
 
 /// Draws a rotation to a fresh key of a state that has been bootstrapped.
@@ -67,12 +73,15 @@ pub fn rotation(choices: &mut Choices, state: &State) -> Form {
     let purpose = *choices.pick(PURPOSE, &[Purpose::Storage, Purpose::Raft]);
     let node = *choices.pick(NODE, &NODES);
     let row = Row { dek, node, epoch: choices.draw(STEP, 3) as u16 };
-    Form::Rotation { dek, purpose, blob: sound(fresh_key(state)), row }
+    Form::Rotation { dek, purpose, blob: sound(state, fresh_key(state)), row }
 }
 
 fn duplicate(choices: &mut Choices, state: &State) -> Form {
     let bootstrap = state.bootstrap.as_ref().map(|(_, form)| form.clone());
-    let seen: Vec<Form> = bootstrap.into_iter().chain(state.rotations.values().cloned()).collect();
+    let retired = state.retired.values().map(|retired| retired.form.clone());
+    let later = retired.chain(state.rewrap.clone());
+    let seen: Vec<Form> =
+        bootstrap.into_iter().chain(state.rotations.values().cloned()).chain(later).collect();
     if seen.is_empty() { Form::Nothing } else { choices.pick(PICK, &seen).clone() }
 }
 
@@ -84,120 +93,17 @@ fn registration(choices: &mut Choices, state: &State) -> Form {
     Form::Registration(Row { dek, node, epoch: last + choices.draw(STEP, 3) as u16 })
 }
 
-fn sound(key: u8) -> Blob {
-    Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None }
+/// A key wrapped by the KEK in force.
+fn sound(state: &State, key: u8) -> Blob {
+    Blob { key: KeyNumber(key), seal: 0, kek: state.kek.1, fault: BlobFault::None }
 }
 
+/// Neither ids nor bytes are used twice, those of retired keys neither.
 fn fresh_id(state: &State) -> u32 {
-    state.keys.keys().max().map_or(1, |id| id + 1)
+    state.keys.keys().chain(state.retired.keys()).max().map_or(1, |id| id + 1)
 }
 
 fn fresh_key(state: &State) -> u8 {
-    state.keys.values().map(|key| key.blob.key.0).max().unwrap_or(2).max(2) + 1
-}
-
-/// How many ways to be refused [`invalid`] knows.
-pub const INVALID_KINDS: usize = 10 + 2 + 5 + 15 + 11;
-
-/// The `which`-th way to be refused, made to fit `state`. In some states some of them are valid: the model says.
-pub fn invalid(state: &State, which: usize) -> Form {
-    match which {
-        0..=9 => Form::Malformed(Malformed::ALL[which]),
-        10 => Form::Cutover { purpose: Purpose::Storage, dek: 1 },
-        11 => Form::Cutover { purpose: Purpose::Raft, dek: 2 },
-        12..=16 => Form::Registration(invalid_registration(state, which - 12)),
-        17..=31 => invalid_bootstrap(state, which - 17),
-        _ => invalid_rotation(state, which - 32),
-    }
-}
-
-fn invalid_registration(state: &State, which: usize) -> Row {
-    let existing = state.rows.iter().next_back();
-    let row = existing.map_or(Row { dek: 1, node: NODES[0], epoch: 1 }, |(slot, row)| Row {
-        dek: slot.0,
-        node: row.node,
-        epoch: row.last,
-    });
-    match which {
-        0 => Row { dek: 0, ..row },
-        1 => Row { node: 0, ..row },
-        2 => Row { dek: 77, ..row },
-        3 => {
-            let advanced = state.rows.iter().find(|(_, row)| row.last > 0);
-            advanced.map_or(row, |(slot, row)| Row { dek: slot.0, node: row.node, epoch: row.last - 1 })
-        }
-        _ => Row { node: row.node + 0x5_0000, ..row },
-    }
-}
-
-fn invalid_bootstrap(state: &State, which: usize) -> Form {
-    let (storage, raft) = if state.active.is_some() { (31, 32) } else { (1, 2) };
-    let (mut a, mut b) = (sound(fresh_key(state) + 1), sound(fresh_key(state) + 2));
-    if state.active.is_none() {
-        (a, b) = (sound(1), sound(2));
-    }
-    let row = Row { dek: storage, node: NODES[0], epoch: 1 };
-    let form = |storage, storage_blob, raft, raft_blob, rows: &[Row]| Form::Bootstrap {
-        storage,
-        storage_blob,
-        raft,
-        raft_blob,
-        rows: rows.to_vec(),
-    };
-    let broken = |blob: Blob, fault| Blob { fault, ..blob };
-    match which {
-        0 => form(storage, a, storage, b, &[row]),
-        1 => form(storage, a, raft, b, &[row, Row { dek: 88, ..row }]),
-        2 => form(0, a, raft, b, &[]),
-        3 => form(storage, a, 0, b, &[]),
-        4 => form(storage, a, raft, b, &[Row { node: 0, ..row }]),
-        5 => form(storage, broken(a, BlobFault::Tampered), raft, b, &[row]),
-        6 => form(storage, a, raft, broken(b, BlobFault::Tampered), &[row]),
-        7 => form(storage, a, raft, broken(b, BlobFault::Short), &[row]),
-        8 => form(storage, broken(a, BlobFault::Empty), raft, b, &[row]),
-        9 => form(storage, a, raft, Blob { seal: 1, ..a }, &[row]),
-        10 => form(storage, a, raft, b, &[row, Row { node: COLLIDING, ..row }]),
-        11 => form(storage, a, raft, b, &[row, Row { epoch: 0, ..row }]),
-        12 => form(31, sound(91), 32, sound(92), &[Row { dek: 31, ..row }]),
-        13 => match &state.bootstrap {
-            Some((_, Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows })) => {
-                let resealed = Blob { seal: storage_blob.seal + 1, ..*storage_blob };
-                form(*storage, resealed, *raft, *raft_blob, rows)
-            }
-            _ => form(storage, Blob { seal: 1, ..a }, raft, b, &[Row { dek: 0, ..row }]),
-        },
-        // Collides with the early registration, where there was one.
-        _ => form(1, sound(1), 2, sound(2), &[Row { dek: 1, node: NODES[1] + 0x5_0000, epoch: 0 }]),
-    }
-}
-
-fn invalid_rotation(state: &State, which: usize) -> Form {
-    let dek = fresh_id(state).max(3);
-    let row = Row { dek, node: NODES[0], epoch: 0 };
-    let blob = sound(fresh_key(state));
-    let purpose = Purpose::Storage;
-    let form = |dek, blob, row| Form::Rotation { dek, purpose, blob, row };
-    let known = state.keys.iter().next_back().map(|(id, key)| (*id, *key));
-    let (known_id, known_blob) = known.map_or((1, sound(1)), |(id, key)| (id, key.blob));
-    let known_row = Row { dek: known_id, ..row };
-    match which {
-        // Before a bootstrap; after one it is sound.
-        0 => form(dek, blob, row),
-        1 => form(dek, blob, Row { dek: 1, ..row }),
-        2 => form(0, blob, Row { dek: 0, ..row }),
-        3 => form(dek, blob, Row { node: 0, ..row }),
-        4 => form(dek, Blob { fault: BlobFault::Tampered, ..blob }, row),
-        5 => form(dek, Blob { fault: BlobFault::Empty, ..blob }, row),
-        6 => form(known_id, blob, known_row),
-        7 => form(known_id, Blob { seal: known_blob.seal + 1, ..known_blob }, known_row),
-        8 => form(dek, known_blob, row),
-        9 => form(dek, Blob { seal: 7, ..known_blob }, row),
-        _ => {
-            let other = match known {
-                Some((_, key)) if key.purpose == Purpose::Storage => Purpose::Raft,
-                _ => Purpose::Storage,
-            };
-            Form::Rotation { dek: known_id, purpose: other, blob: known_blob, row: known_row }
-        }
-    }
+    let retired = state.retired.values().map(|retired| retired.key.0);
+    state.keys.values().map(|key| key.blob.key.0).chain(retired).max().unwrap_or(2).max(2) + 1
 }

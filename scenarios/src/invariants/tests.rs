@@ -14,7 +14,7 @@ const REFUSED: Delivered = Delivered::Decided(Verdict::Rejected(Reason::EqualIds
 
 /// The states of a log: a bootstrap, a registration, a data entry.
 fn states() -> Vec<Arc<State>> {
-    let blob = |key| Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None };
+    let blob = |key| Blob { key: KeyNumber(key), seal: 0, kek: 0, fault: BlobFault::None };
     let row = |epoch| Row { dek: 1, node: 0x11, epoch };
     let log = [
         Form::Bootstrap {
@@ -25,7 +25,7 @@ fn states() -> Vec<Arc<State>> {
             rows: vec![row(1)],
         },
         Form::Registration(row(3)),
-        Form::Data { key: 7, value: 3 },
+        Form::Data { key: 7, value: 3, seal: None },
     ];
     let mut states = vec![Arc::new(State::default())];
     for form in &log {

@@ -6,14 +6,15 @@
 use applier::Purpose;
 
 use super::{Reason, State, Verdict, hardened};
-use crate::form::{Blob, BlobFault, Form, Row};
+use crate::form::{Blob, BlobFault, Form, Malformed, Row};
 
 pub(super) fn judge(state: &State, form: &Form) -> Result<Verdict, Reason> {
     match form {
         Form::Nothing | Form::Data { .. } => {}
+        // The decoder knows one rotation kind, and looks at nothing behind another one.
+        Form::Malformed(Malformed::TruncatedRewrap) => return Err(Reason::Subtag),
         Form::Malformed(malformed) => return Err(hardened::undecodable(*malformed)),
-        // The decoder knows one rotation kind.
-        Form::Cutover { .. } => return Err(Reason::Subtag),
+        Form::Cutover { .. } | Form::Retirement { .. } | Form::Rewrap { .. } => return Err(Reason::Subtag),
         Form::Registration(row) => state.admits_all(&[*row])?,
         Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {
             bootstrap(state, (*storage, *storage_blob), (*raft, *raft_blob), rows)?;

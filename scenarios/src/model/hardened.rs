@@ -1,13 +1,21 @@
 //! Our rules, as a pure function.
 
+use std::collections::BTreeSet;
+
+use applier::Purpose;
+
 use super::{Reason, State, Verdict};
-use crate::form::{Blob, BlobFault, Form, Malformed, Row};
+use crate::form::{Blob, BlobFault, CutoverFault, Form, Malformed, Row};
 
 pub(super) fn judge(state: &State, form: &Form) -> Result<Verdict, Reason> {
     match form {
         Form::Nothing | Form::Data { .. } => Ok(Verdict::Applied),
         Form::Malformed(malformed) => Err(undecodable(*malformed)),
-        Form::Cutover { .. } => Err(Reason::UnsupportedRotation),
+        Form::Cutover { purpose, dek, row, fault } => cutover(state, *purpose, *dek, *row, *fault),
+        Form::Retirement { dek, purpose, row, carries_key } => {
+            retirement(state, form, (*dek, *purpose), *row, *carries_key)
+        }
+        Form::Rewrap { generation, kek, keys } => rewrap(state, form, (*generation, *kek), keys),
         Form::Registration(row) => registration(state, *row),
         Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {
             bootstrap(state, form, (*storage, *storage_blob), (*raft, *raft_blob), rows)
@@ -26,7 +34,8 @@ pub(super) fn undecodable(malformed: Malformed) -> Reason {
         | Malformed::TooManyRows
         | Malformed::TrailingByte
         | Malformed::RotationPurpose
-        | Malformed::TruncatedRotation => Reason::Malformed,
+        | Malformed::TruncatedRotation
+        | Malformed::TruncatedRewrap => Reason::Malformed,
     }
 }
 
@@ -67,9 +76,8 @@ fn bootstrap(
     if let Some((_, first)) = &state.bootstrap {
         return if first == form { Ok(Verdict::NoOp) } else { Err(Reason::AlreadyBootstrapped) };
     }
-    if storage_blob.fault != BlobFault::None || raft_blob.fault != BlobFault::None {
-        return Err(Reason::BlobDoesNotOpen);
-    }
+    opens(state, storage_blob)?;
+    opens(state, raft_blob)?;
     if storage_blob.key == raft_blob.key {
         return Err(Reason::EqualKeyBytes);
     }
@@ -91,21 +99,132 @@ fn rotation(state: &State, form: &Form, dek: u32, blob: Blob, row: Row) -> Resul
     if state.bootstrap.is_none() {
         return Err(Reason::NotBootstrapped);
     }
-    if state.keys.contains_key(&dek) {
+    if state.keys.contains_key(&dek) || state.retired.contains_key(&dek) {
         return if state.rotations.get(&dek) == Some(form) {
             Ok(Verdict::NoOp)
         } else {
             Err(Reason::KeyIdInUse)
         };
     }
-    if blob.fault != BlobFault::None {
-        return Err(Reason::BlobDoesNotOpen);
-    }
-    if state.keys.values().any(|key| key.blob.key == blob.key) {
+    opens(state, blob)?;
+    let retired = state.retired.values().map(|key| key.key);
+    if state.keys.values().map(|key| key.blob.key).chain(retired).any(|key| key == blob.key) {
         return Err(Reason::EqualKeyBytes);
     }
     state.admits_all(&[row])?;
     Ok(Verdict::Applied)
+}
+
+fn cutover(
+    state: &State,
+    purpose: Purpose,
+    dek: u32,
+    row: Row,
+    fault: CutoverFault,
+) -> Result<Verdict, Reason> {
+    if dek == 0 {
+        return Err(Reason::ReservedKeyId);
+    }
+    named(row)?;
+    match fault {
+        CutoverFault::None => {}
+        CutoverFault::OtherPurpose => return Err(Reason::WrongPurpose),
+        CutoverFault::CarriesKey => return Err(Reason::WrappedLength),
+    }
+    if row.dek != dek {
+        return Err(Reason::ForeignRow);
+    }
+    if state.bootstrap.is_none() {
+        return Err(Reason::NotBootstrapped);
+    }
+    if state.cutover(purpose).is_some() || state.active_key(purpose) != Some(dek) {
+        return Ok(Verdict::NoOp);
+    }
+    state.admits_all(&[row])?;
+    Ok(Verdict::Applied)
+}
+
+fn retirement(
+    state: &State,
+    form: &Form,
+    (dek, purpose): (u32, Purpose),
+    row: Row,
+    carries_key: bool,
+) -> Result<Verdict, Reason> {
+    if dek == 0 {
+        return Err(Reason::ReservedKeyId);
+    }
+    named(row)?;
+    if carries_key {
+        return Err(Reason::WrappedLength);
+    }
+    if row.dek != dek {
+        return Err(Reason::ForeignRow);
+    }
+    if state.bootstrap.is_none() {
+        return Err(Reason::NotBootstrapped);
+    }
+    if let Some(retired) = state.retired.get(&dek) {
+        return if retired.form == *form { Ok(Verdict::NoOp) } else { Err(Reason::KeyRetired) };
+    }
+    let key = state.keys.get(&dek).ok_or(Reason::UnknownKey)?;
+    if key.purpose != purpose {
+        return Err(Reason::WrongPurpose);
+    }
+    if state.active_key(purpose) == Some(dek) {
+        return Err(Reason::KeyActive);
+    }
+    Ok(Verdict::Applied)
+}
+
+/// The one KEK beside that in force which a world puts into a ring.
+const NEXT_KEK: u8 = 1;
+
+fn rewrap(
+    state: &State,
+    form: &Form,
+    (generation, kek): (u32, u8),
+    keys: &[(u32, Blob)],
+) -> Result<Verdict, Reason> {
+    if keys.iter().any(|(id, _)| *id == 0) {
+        return Err(Reason::ReservedKeyId);
+    }
+    if keys.iter().any(|(_, blob)| blob.fault == BlobFault::Empty) {
+        return Err(Reason::WrappedLength);
+    }
+    if state.bootstrap.is_none() {
+        return Err(Reason::NotBootstrapped);
+    }
+    if state.rewrap.as_ref() == Some(form) {
+        return Ok(Verdict::NoOp);
+    }
+    if generation != state.kek.0 + 1 {
+        return Err(Reason::KekGeneration);
+    }
+    if kek != state.kek.1 && kek != NEXT_KEK {
+        return Err(Reason::KekNotInRing);
+    }
+    let ids: BTreeSet<u32> = keys.iter().map(|(id, _)| *id).collect();
+    if ids.len() != keys.len() || !ids.iter().eq(state.keys.keys()) {
+        return Err(Reason::RewrapKeys);
+    }
+    for (id, blob) in keys {
+        if blob.kek != kek || blob.fault != BlobFault::None {
+            return Err(Reason::BlobDoesNotOpen);
+        }
+        if state.keys[id].blob.key != blob.key {
+            return Err(Reason::OtherKeyBytes);
+        }
+    }
+    Ok(Verdict::Applied)
+}
+
+/// A key opens under the KEK in force, and under no other.
+fn opens(state: &State, blob: Blob) -> Result<(), Reason> {
+    match blob.fault {
+        BlobFault::None if blob.kek == state.kek.1 => Ok(()),
+        _ => Err(Reason::BlobDoesNotOpen),
+    }
 }
 
 fn named(row: Row) -> Result<(), Reason> {

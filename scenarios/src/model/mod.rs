@@ -4,6 +4,7 @@
 //! was accepted. Whether it is accepted is a matter of [`Rules`]: our own, or the more lenient ones of the reference
 //! as merged. A subject is held to its own rules, and to its promises under them.
 
+mod as_head;
 mod as_merged;
 mod hardened;
 
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 
 use applier::Purpose;
 
-use crate::form::{Blob, Form, Row};
+use crate::form::{Blob, Form, KeyNumber, Row, Seal};
 
 /// What a subject, or the model, says of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,24 @@ pub enum Reason {
     UnknownKey,
     /// The keystore holds other bytes under the id.
     KeyConflict,
+    /// The key has another purpose, or the entry needs another one.
+    WrongPurpose,
+    /// A key that is in use is not retired.
+    KeyActive,
+    /// The key is retired.
+    KeyRetired,
+    /// A rewrap whose generation does not come next.
+    KekGeneration,
+    /// A rewrap under a KEK that the node does not have.
+    KekNotInRing,
+    /// A rewrap of other keys than there are.
+    RewrapKeys,
+    /// A rewrap in which a key has other bytes than before.
+    OtherKeyBytes,
+    /// Clear text behind the raft cutover.
+    ClearEntry,
+    /// A log entry whose envelope does not open.
+    EntryDoesNotOpen,
 }
 
 impl Reason {
@@ -100,6 +119,15 @@ impl Reason {
             Reason::KeyIdInUse => "key-id-in-use",
             Reason::UnknownKey => "unknown-key",
             Reason::KeyConflict => "key-conflict",
+            Reason::WrongPurpose => "wrong-purpose",
+            Reason::KeyActive => "key-active",
+            Reason::KeyRetired => "key-retired",
+            Reason::KekGeneration => "kek-generation",
+            Reason::KekNotInRing => "kek-not-in-ring",
+            Reason::RewrapKeys => "rewrap-keys",
+            Reason::OtherKeyBytes => "other-key-bytes",
+            Reason::ClearEntry => "clear-entry",
+            Reason::EntryDoesNotOpen => "entry-does-not-open",
         }
     }
 }
@@ -111,6 +139,25 @@ pub enum Rules {
     Hardened,
     /// The reference's, as merged.
     AsMerged,
+    /// The reference's after it has got cutovers.
+    AsHead,
+}
+
+impl Rules {
+    /// Whether cutovers are accepted.
+    pub const fn cut_over(self) -> bool {
+        matches!(self, Rules::Hardened | Rules::AsHead)
+    }
+
+    /// Whether keys are retired and wrapped anew.
+    pub const fn retire_and_rewrap(self) -> bool {
+        matches!(self, Rules::Hardened)
+    }
+
+    /// Whether values are sealed by whoever proposes them, before they enter the log.
+    pub const fn seal_before_the_log(self) -> bool {
+        matches!(self, Rules::Hardened)
+    }
 }
 
 /// A key of the state.
@@ -135,6 +182,30 @@ pub struct Writer {
     pub last: u16,
 }
 
+/// The last write of a table key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Index of its entry.
+    pub by: u64,
+    /// How it was sealed.
+    pub seal: Option<Seal>,
+}
+
+/// A key that is gone for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// What it encrypted.
+    pub purpose: Purpose,
+    /// The key.
+    pub key: KeyNumber,
+    /// Index of the entry that installed it.
+    pub by: u64,
+    /// Index of the entry that retired it.
+    pub at: u64,
+    /// That entry.
+    pub form: Form,
+}
+
 /// What every replica must hold after a prefix of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -148,6 +219,18 @@ pub struct State {
     pub rows: BTreeMap<(u32, u16), Writer>,
     /// The host's data.
     pub data: BTreeMap<u64, u64>,
+    /// How each value of it was written.
+    pub writes: BTreeMap<u64, Write>,
+    /// Index of the entry behind which values are sealed.
+    pub storage_cutover: Option<u64>,
+    /// Index of the entry behind which log entries are sealed.
+    pub raft_cutover: Option<u64>,
+    /// Retired keys by id.
+    pub retired: BTreeMap<u32, Retired>,
+    /// The KEK in force: its generation and its number.
+    pub kek: (u32, u8),
+    /// The rewrap that has put it in force.
+    pub rewrap: Option<Form>,
     /// The accepted bootstrap with its index.
     pub bootstrap: Option<(u64, Form)>,
     /// The accepted rotations by key id.
@@ -160,12 +243,50 @@ impl State {
         let verdict = match (form, rules) {
             (Form::Nothing | Form::Data { .. }, _) => Ok(Verdict::Applied),
             (Form::Bootstrap { .. } | Form::Rotation { .. }, _) if !keyring => Err(Reason::KekNotConfigured),
-            (Form::Cutover { .. }, Rules::Hardened) if !keyring => Err(Reason::KekNotConfigured),
+            (Form::Cutover { .. } | Form::Retirement { .. } | Form::Rewrap { .. }, Rules::Hardened)
+                if !keyring =>
+            {
+                Err(Reason::KekNotConfigured)
+            }
             (Form::Registration(row), Rules::Hardened) if !keyring => hardened::row_alone(self, *row),
             (_, Rules::Hardened) => hardened::judge(self, form),
             (_, Rules::AsMerged) => as_merged::judge(self, form),
+            (_, Rules::AsHead) => as_head::judge(self, keyring, form),
         };
         verdict.unwrap_or_else(Verdict::Rejected)
+    }
+
+    /// The verdict on the next entry as it stands in the log, where it may be in an envelope.
+    pub fn judge_sealed(&self, rules: Rules, keyring: bool, form: &Form, wrap: Option<&Seal>) -> Verdict {
+        // Nothing but a leader's own no-op is empty, and that has nothing to hide.
+        if self.raft_cutover.is_some() && *form != Form::Nothing {
+            match wrap {
+                None => return Verdict::Rejected(Reason::ClearEntry),
+                Some(seal) if !self.holds(seal, Purpose::Raft) => {
+                    return Verdict::Rejected(Reason::EntryDoesNotOpen);
+                }
+                Some(_) => {}
+            }
+        }
+        self.judge(rules, keyring, form)
+    }
+
+    /// Whether a seal is one of a key that this state has.
+    pub fn holds(&self, seal: &Seal, purpose: Purpose) -> bool {
+        self.keys.get(&seal.dek).is_some_and(|key| key.purpose == purpose && key.blob.key == seal.key)
+    }
+
+    /// Whether the sidecars of two states are the same, times and epochs aside.
+    pub fn has_sidecar_of(&self, other: &State) -> bool {
+        (self.active, &self.keys, self.storage_cutover, self.raft_cutover, &self.retired, self.kek)
+            == (
+                other.active,
+                &other.keys,
+                other.storage_cutover,
+                other.raft_cutover,
+                &other.retired,
+                other.kek,
+            )
     }
 
     /// The state after `form` as the next entry, which got `verdict`.
@@ -179,9 +300,21 @@ impl State {
             return state;
         }
         match form {
-            Form::Nothing | Form::Malformed(_) | Form::Cutover { .. } => {}
-            Form::Data { key, value } => {
+            Form::Nothing | Form::Malformed(_) => {}
+            Form::Data { key, value, seal } => {
                 state.data.insert(*key, *value);
+                state.writes.insert(*key, Write { by: state.index, seal: *seal });
+            }
+            Form::Cutover { purpose, dek, row, .. } => state.cut_over(*purpose, *dek, *row),
+            Form::Retirement { dek, .. } => state.retire(*dek, form),
+            Form::Rewrap { generation, kek, keys } => {
+                for (id, blob) in keys {
+                    if let Some(key) = state.keys.get_mut(id) {
+                        key.blob = *blob;
+                    }
+                }
+                state.kek = (*generation, *kek);
+                state.rewrap = Some(form.clone());
             }
             Form::Registration(row) => state.register(*row),
             Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {
@@ -207,6 +340,43 @@ impl State {
 
     fn install(&mut self, id: u32, purpose: Purpose, blob: Blob) {
         self.keys.insert(id, Key { purpose, blob, by: self.index });
+    }
+
+    /// A cutover that is stale or repeated is accepted, and changes nothing.
+    fn cut_over(&mut self, purpose: Purpose, dek: u32, row: Row) {
+        if self.cutover(purpose).is_some() || self.active_key(purpose) != Some(dek) {
+            return;
+        }
+        match purpose {
+            Purpose::Storage => self.storage_cutover = Some(self.index),
+            Purpose::Raft => self.raft_cutover = Some(self.index),
+        }
+        self.register(row);
+    }
+
+    fn retire(&mut self, dek: u32, form: &Form) {
+        let key = self.keys.remove(&dek).expect("a key that is not there is not retired");
+        self.rows.retain(|slot, _| slot.0 != dek);
+        let Key { purpose, blob, by } = key;
+        let retired = Retired { purpose, key: blob.key, by, at: self.index, form: form.clone() };
+        self.retired.insert(dek, retired);
+    }
+
+    /// Index of the entry that has switched an envelope on.
+    pub const fn cutover(&self, purpose: Purpose) -> Option<u64> {
+        match purpose {
+            Purpose::Storage => self.storage_cutover,
+            Purpose::Raft => self.raft_cutover,
+        }
+    }
+
+    /// The active key of a purpose.
+    pub fn active_key(&self, purpose: Purpose) -> Option<u32> {
+        let (storage, raft) = self.active?;
+        Some(match purpose {
+            Purpose::Storage => storage,
+            Purpose::Raft => raft,
+        })
     }
 
     fn register(&mut self, row: Row) {

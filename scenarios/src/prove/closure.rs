@@ -223,17 +223,18 @@ impl Closure {
     /// Records what a host can make of a state, and crashes it everywhere.
     fn expand(&mut self, stage: &mut Stage<'_>, id: StateId) {
         let station = self.stations[&id].clone();
-        let Some((started, database)) = self.go_on(stage, id, &station) else { return };
+        let Some((started, database, kept)) = self.go_on(stage, id, &station) else { return };
         self.refuse(stage, started, &station);
         if self.errors != Errors::None {
-            self.fail_every_call(stage, (id, started), database, &station);
+            self.fail_every_call(stage, (id, started), (database, kept), &station);
         }
         let back = |index: u64| Action::Restore(index);
         let again = |index: u64| Action::Deliver(index + 1);
+        let oldest = kept - 1;
         let others: Vec<Action> = match self.keeps_index {
             // Such a subject skips what it has, which the life that goes on has seen already.
-            true => (0..=database).map(back).collect(),
-            false => (0..database).flat_map(|index| [back(index), again(index)]).collect(),
+            true => (oldest..=database).map(back).collect(),
+            false => (oldest..database).flat_map(|index| [back(index), again(index)]).collect(),
         };
         for action in others {
             if !self.done.contains_key(&(started, action)) {
@@ -243,8 +244,14 @@ impl Closure {
         }
     }
 
-    /// The life in which the host goes on, as far as that is new. Gives the state after its start, and where that is.
-    fn go_on(&mut self, stage: &mut Stage<'_>, id: StateId, station: &Station) -> Option<(StateId, u64)> {
+    /// The life in which the host goes on, as far as that is new. Gives the state after its start, where that is, and the
+    /// first entry that the host still has.
+    fn go_on(
+        &mut self,
+        stage: &mut Stage<'_>,
+        id: StateId,
+        station: &Station,
+    ) -> Option<(StateId, u64, u64)> {
         let origin = station.origin;
         let mut segments = Vec::new();
         let mut actor = Actor::start(stage, station.disk.fork(), &station.known, true);
@@ -260,6 +267,7 @@ impl Closure {
             return None;
         }
         let database = actor.database;
+        let kept = actor.kept_from();
         let started = self.current(&mut actor, &points, origin, Action::Start);
         if !self.done.contains_key(&(id, Action::Start)) {
             segments.push(Segment { before: id, action: Action::Start, points });
@@ -284,7 +292,7 @@ impl Closure {
         }
         actor.end();
         self.crash_all(stage, segments, origin);
-        (started != StateId::Broken).then_some((started, database))
+        (started != StateId::Broken).then_some((started, database, kept))
     }
 
     /// The state that a live node is in after a step: where it has left something that is not durable, that of a node
@@ -664,7 +672,7 @@ fn is_legal(script: &Script, checked: &Checked, known: &Known) -> bool {
     }
     let same_sidecar = |index: &u64| {
         let (one, other) = (&script.states[*index as usize], &script.states[checked.sidecar as usize]);
-        one.keys == other.keys && one.active == other.active
+        one.has_sidecar_of(other)
     };
     known.database.contains(&checked.database) && known.sidecar.iter().any(same_sidecar)
 }

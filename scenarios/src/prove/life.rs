@@ -11,9 +11,10 @@ use crate::form::{Form, KeyNumber};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects};
 use crate::invariants::{self, Violation};
 use crate::model::{State, Verdict, Writer};
+use crate::sealing;
 use crate::seam::SimFiles;
 use crate::subject::{DATABASE, Delivered, Life, OWN_NODE, SIDECAR, Subject, Surroundings, bury, hand_over};
-use crate::world::look::{Look, Lookout};
+use crate::world::look::{Look, Lookout, sealed};
 use crate::world::node::{is_before_rename, refusal_name};
 
 /// One time for all lives: what differs by the clock alone would never close.
@@ -57,7 +58,8 @@ pub(super) struct Content {
     database: bool,
     database_leftover: bool,
     rows: BTreeMap<(u32, u16), Writer>,
-    data: BTreeMap<u64, u64>,
+    /// What is stored under each table key.
+    data: BTreeMap<u64, Vec<u8>>,
     sidecar: Option<Vec<u8>>,
 }
 
@@ -104,7 +106,7 @@ impl Files {
             database: self.database,
             database_leftover: self.database_leftover,
             rows: look.rows.clone(),
-            data: look.data.clone(),
+            data: look.stored.clone(),
             sidecar: self.sidecar,
         }
     }
@@ -122,7 +124,7 @@ impl<'a> Stage<'a> {
         let mut lookout = Lookout::new();
         // A look has to know every key of the log before it is delivered in this life.
         for (index, entry) in (1..).zip(&script.entries) {
-            lookout.payload(index, &entry.form);
+            lookout.entry(index, &entry.form, entry.wrap);
         }
         Stage { subject, script, lookout }
     }
@@ -171,6 +173,7 @@ impl<'s, 'a> Actor<'s, 'a> {
             node: OWN_NODE,
             files: SimFiles::new(disk.mount()),
             kek: Arc::clone(stage.lookout.kek()),
+            next_kek: stage.script.rewraps().then(|| Arc::clone(stage.lookout.next_kek())),
             reads: Arc::default(),
             unix_seconds: UNIX_SECONDS,
             keyring: true,
@@ -251,12 +254,17 @@ impl<'s, 'a> Actor<'s, 'a> {
     /// The host delivers once more what the database has already. Nothing may come of it: if a call is made, the states
     /// before it are part of the step.
     pub(super) fn deliver_what_it_has(&mut self) {
-        for index in 1..=self.database {
+        for index in self.kept_from()..=self.database {
             let entry = &self.stage.script.entries[index as usize - 1];
             let (form, expected) = (entry.form.clone(), entry.verdict);
-            let payload = self.stage.lookout.payload(index, &form);
-            self.deliver(index, &form, payload.as_deref(), expected, Delivery::Kept);
+            let bytes = self.stage.lookout.entry(index, &form, entry.wrap);
+            self.deliver(index, &form, bytes.as_deref(), expected, Delivery::Kept);
         }
+    }
+
+    /// The first entry that the host still has.
+    pub(super) fn kept_from(&self) -> u64 {
+        self.stage.script.kept_from(self.database.max(self.sidecar))
     }
 
     /// The host goes back to `index`, on the database as it is. It has to remember that first, for a subject that keeps
@@ -306,8 +314,8 @@ impl<'s, 'a> Actor<'s, 'a> {
         };
         self.known.database.insert(index.max(self.known.frontier));
         self.known.sidecar.insert(self.sidecar.max(index));
-        let payload = self.stage.lookout.payload(index, &form);
-        let answer = self.deliver(index, &form, payload.as_deref(), expected, delivery);
+        let bytes = self.stage.lookout.entry(index, &form, entry.wrap);
+        let answer = self.deliver(index, &form, bytes.as_deref(), expected, delivery);
         if !answer.advances() {
             return false;
         }
@@ -354,12 +362,17 @@ impl<'s, 'a> Actor<'s, 'a> {
     /// Delivers what the model refuses in the state that this life started on; `None` if it accepts it. `Some(false)`
     /// if it was not refused or left something behind, so that what comes next would be blamed for it.
     pub(super) fn refuse(&mut self, form: &Form) -> Option<bool> {
-        let expected = self.state().judge(self.stage.subject.rules(), true, form);
+        let wrap = self.state().raft_cutover.and_then(|_| self.stage.script.stranger_wrap(self.database));
+        let expected = self.state().judge_sealed(self.stage.subject.rules(), true, form, wrap.as_ref());
         if expected.advances() {
             return None;
         }
-        let payload = form.payload(self.stage.lookout.kek().local());
-        self.deliver(self.database + 1, form, payload.as_deref(), expected, Delivery::First);
+        let bytes = self.stage.lookout.clear_entry(form);
+        let bytes = bytes.map(|clear| match wrap {
+            None => clear,
+            Some(seal) => sealing::seal_entry(&seal, &clear),
+        });
+        self.deliver(self.database + 1, form, bytes.as_deref(), expected, Delivery::First);
         let Some(Event::Delivered { answer, effects, .. }) = self.history.last() else { return Some(false) };
         let refused = *answer == Delivered::Decided(expected);
         Some(refused && effects.is_some_and(|effects| effects.none()))
@@ -369,7 +382,7 @@ impl<'s, 'a> Actor<'s, 'a> {
         &mut self,
         index: u64,
         form: &Form,
-        payload: Option<&[u8]>,
+        bytes: Option<&[u8]>,
         expected: Verdict,
         delivery: Delivery,
     ) -> Delivered {
@@ -377,7 +390,7 @@ impl<'s, 'a> Actor<'s, 'a> {
         let looks = !expected.advances() || self.armed;
         let before = looks.then(|| (self.disk.snapshot(), life.keys(), life.held(), self.disk.peek(SIDECAR)));
         let mutations = self.disk.mutations();
-        let answer = hand_over(life.as_mut(), index, form, payload);
+        let answer = hand_over(life.as_mut(), index, bytes);
         let fault = self.disk.last_fault();
         if let (Delivered::Halted(_), Some((_, keys, _, sidecar))) = (&answer, &before) {
             let now = life.keys();
@@ -410,13 +423,16 @@ impl<'s, 'a> Actor<'s, 'a> {
 
     fn observe(&mut self, moment: Moment, look: Look, expected: &Known) {
         let states = |indices: &BTreeSet<u64>| indices.iter().map(|at| self.stage.state(*at)).collect();
-        let Look { sidecar, memory, rows, data, applied, .. } = look;
+        let Look { sidecar, memory, rows, data, stored, unreadable, uses, applied, .. } = look;
+        self.history.extend(uses.into_iter().map(Event::Sealed));
         self.history.push(Event::Observed(Box::new(Observation {
             moment,
             sidecar,
             memory,
             rows,
             data,
+            sealed: sealed(&stored),
+            unreadable,
             applied,
             acknowledged: self.stage.state(self.stage.script.end()),
             sidecar_expected: states(&expected.sidecar),

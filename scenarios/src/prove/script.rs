@@ -6,8 +6,9 @@ use std::sync::Arc;
 use applier::registry::{RegistrySnapshot, RowKey, WriterRow};
 use applier::{Purpose, RaftIndex};
 
-use crate::form::{Blob, BlobFault, Form, KeyNumber, Malformed, Row};
+use crate::form::{Blob, BlobFault, CutoverFault, Form, KeyNumber, Malformed, Row, Seal};
 use crate::model::{Rules, State, Verdict, Writer};
+use crate::sealing;
 use crate::subject::HostSnapshot;
 
 /// One index of a log.
@@ -15,6 +16,8 @@ use crate::subject::HostSnapshot;
 pub struct Entry {
     /// The entry that stands here.
     pub form: Form,
+    /// The envelope that it stands in, behind a raft cutover.
+    pub wrap: Option<Seal>,
     /// What the model says of it: it advances.
     pub verdict: Verdict,
 }
@@ -41,10 +44,11 @@ impl Script {
     /// Adds an entry. What is refused is replaced by a leader's no-op, as a log that goes on after it has one.
     pub fn push(&mut self, form: &Form) {
         let state = self.states.last().expect("there is always the state before the first entry");
-        let verdict = state.judge(self.rules, true, form);
+        let wrap = wrap(state, state.index + 1);
+        let verdict = state.judge_sealed(self.rules, true, form, wrap.as_ref());
         let entry = match verdict.advances() {
-            true => Entry { form: form.clone(), verdict },
-            false => Entry { form: Form::Nothing, verdict: Verdict::Applied },
+            true => Entry { form: form.clone(), wrap, verdict },
+            false => Entry { form: Form::Nothing, wrap: None, verdict: Verdict::Applied },
         };
         self.states.push(Arc::new(state.after(&entry.form, entry.verdict)));
         self.entries.push(entry);
@@ -55,16 +59,41 @@ impl Script {
         self.entries.len() as u64
     }
 
+    /// Whether nodes have a ring of two KEKs.
+    pub fn rewraps(&self) -> bool {
+        let forms = self.entries.iter().map(|entry| &entry.form).chain(&self.strangers);
+        forms.into_iter().any(|form| matches!(form, Form::Rewrap { .. }))
+    }
+
+    /// The envelope of an entry that is tried at the index behind `index`, and is not the log's own.
+    pub fn stranger_wrap(&self, index: u64) -> Option<Seal> {
+        wrap(&self.states[index as usize], STRANGERS + index)
+    }
+
+    /// The first entry that a host still has, once a node has come to `index`: before a key is retired, those go that are
+    /// in envelopes under it.
+    pub fn kept_from(&self, index: u64) -> u64 {
+        let next = usize::try_from(index).map_or(usize::MAX, |index| index + 1).min(self.entries.len());
+        let retired: Vec<u32> =
+            self.entries[..next].iter().filter_map(|entry| entry.form.retires()).collect();
+        let is_under = |entry: &Entry| entry.wrap.is_some_and(|seal| retired.contains(&seal.dek));
+        self.entries[..next].iter().rposition(is_under).map_or(1, |last| last as u64 + 2)
+    }
+
     /// What a host's snapshot at an index holds, of a database that carries an index or not.
     pub fn snapshot(&self, index: u64, keeps_index: bool) -> HostSnapshot {
-        let State { rows, data, .. } = &*self.states[index as usize];
+        let State { rows, data, writes, .. } = &*self.states[index as usize];
         let row = |(slot, row): (&(u32, u16), &Writer)| {
             let key = RowKey::of(slot.0, row.node);
             (key, WriterRow { full_node_id: row.node, first_seen: row.first, last_seen: row.last })
         };
         let applied_index = RaftIndex(if keeps_index { index } else { 0 });
         let registry = RegistrySnapshot { rows: rows.iter().map(row).collect(), applied_index };
-        HostSnapshot { registry, data: data.clone() }
+        let stored = |(key, value): (&u64, &u64)| {
+            let seal = writes.get(key).and_then(|write| write.seal);
+            (*key, sealing::stored(*key, *value, seal.as_ref()))
+        };
+        HostSnapshot { registry, data: data.iter().map(stored).collect() }
     }
 }
 
@@ -77,11 +106,21 @@ impl fmt::Display for Script {
     }
 }
 
+/// Counts from here on are of nonces for entries that are not the log's own.
+const STRANGERS: u64 = 1 << 32;
+
+/// Behind a raft cutover, the envelope that the other node puts an entry into.
+fn wrap(state: &State, count: u64) -> Option<Seal> {
+    state.raft_cutover?;
+    let dek = state.active_key(Purpose::Raft)?;
+    Some(Seal { dek, key: state.keys[&dek].blob.key, node: N2, epoch: 1, count })
+}
+
 const N1: u64 = 0x11;
 const N2: u64 = 0x22;
 
 const fn blob(key: u8) -> Blob {
-    Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None }
+    Blob { key: KeyNumber(key), seal: 0, kek: 0, fault: BlobFault::None }
 }
 
 const fn register(dek: u32, node: u64, epoch: u16) -> Form {
@@ -101,7 +140,7 @@ const ROWS: [Row; 2] = [Row { dek: 1, node: N1, epoch: 0 }, Row { dek: 2, node: 
 /// The named logs.
 pub fn named() -> Vec<(&'static str, Vec<Form>)> {
     let first = || bootstrap(&ROWS);
-    let data = |value| Form::Data { key: 1, value };
+    let data = |value| Form::Data { key: 1, value, seal: None };
     vec![
         ("first-bootstrap", vec![first()]),
         ("rotations", vec![first(), rotate(3, Purpose::Storage, 3, N1), rotate(4, Purpose::Raft, 4, N2)]),
@@ -150,7 +189,7 @@ pub fn named() -> Vec<(&'static str, Vec<Form>)> {
 pub fn alphabet() -> Vec<Form> {
     vec![
         Form::Nothing,
-        Form::Data { key: 1, value: 1 },
+        Form::Data { key: 1, value: 1, seal: None },
         bootstrap(&ROWS),
         bootstrap(&[]),
         bootstrap(&[ROWS[0], Row { node: N1 + 0x1_0000, ..ROWS[0] }]),

@@ -287,7 +287,7 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
         self.apply(payload)
     }
 
-    fn advance(&mut self, _index: u64, data: Option<(u64, u64)>) -> Delivered {
+    fn advance(&mut self, _index: u64, data: Option<(u64, &[u8])>) -> Delivered {
         let Some((key, value)) = data else { return Delivered::Decided(Verdict::Applied) };
         answer(self.commit(&Change::default(), &mut |transaction| write_data(transaction, key, value)))
     }

@@ -66,7 +66,7 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
         delivered(self.0.apply(RaftIndex(index), payload))
     }
 
-    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered {
+    fn advance(&mut self, index: u64, data: Option<(u64, &[u8])>) -> Delivered {
         delivered(self.0.advance(RaftIndex(index), &mut |transaction| match data {
             Some((key, value)) => write_data(transaction, key, value),
             None => Ok(()),
@@ -104,6 +104,7 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
                         (id.get(), SidecarKey { purpose, wrapped, created, local_epoch })
                     })
                     .collect(),
+                ..SidecarView::default()
             }),
         }
     }

@@ -6,16 +6,19 @@ use std::collections::BTreeMap;
 use applier::registry::HostRefused;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, Value, WriteTransaction};
 
-const DATA: TableDefinition<u64, u64> = TableDefinition::new("host.data");
+const DATA: TableDefinition<u64, &[u8]> = TableDefinition::new("host.data");
 /// Client -> (request, index).
 const SESSIONS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("host.sessions");
 
 /// By client, the newest request that was applied, and its index.
 pub(crate) type Sessions = BTreeMap<u64, (u64, u64)>;
 
-pub(crate) fn write_data(transaction: &WriteTransaction, key: u64, value: u64) -> Result<(), HostRefused> {
+/// The host's data: what is stored under each table key.
+pub(crate) type Data = BTreeMap<u64, Vec<u8>>;
+
+pub(crate) fn write_data(transaction: &WriteTransaction, key: u64, stored: &[u8]) -> Result<(), HostRefused> {
     refusable(|| {
-        transaction.open_table(DATA)?.insert(key, value)?;
+        transaction.open_table(DATA)?.insert(key, stored)?;
         Ok(())
     })
 }
@@ -35,26 +38,37 @@ pub(crate) fn write_session(
     })
 }
 
-pub(super) fn replace_data(
-    transaction: &WriteTransaction,
-    data: &BTreeMap<u64, u64>,
-) -> Result<(), HostRefused> {
-    replace(transaction, DATA, data)
+pub(super) fn replace_data(transaction: &WriteTransaction, data: &Data) -> Result<(), HostRefused> {
+    refusable(|| {
+        let mut table = transaction.open_table(DATA)?;
+        table.retain(|_, _| false)?;
+        for (key, stored) in data {
+            table.insert(*key, stored.as_slice())?;
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn replace_sessions(
     transaction: &WriteTransaction,
     sessions: &Sessions,
 ) -> Result<(), HostRefused> {
-    replace(transaction, SESSIONS, sessions)
+    refusable(|| {
+        let mut table = transaction.open_table(SESSIONS)?;
+        table.retain(|_, _| false)?;
+        for (client, session) in sessions {
+            table.insert(*client, *session)?;
+        }
+        Ok(())
+    })
 }
 
-pub(super) fn read_data(database: &Database) -> Result<BTreeMap<u64, u64>, String> {
-    read(database, DATA)
+pub(super) fn read_data(database: &Database) -> Result<Data, String> {
+    read(database, DATA, <[u8]>::to_vec)
 }
 
 pub(crate) fn read_sessions(database: &Database) -> Result<Sessions, String> {
-    read(database, SESSIONS)
+    read(database, SESSIONS, |session| session)
 }
 
 /// Runs the host's part of a transaction.
@@ -62,30 +76,16 @@ pub(crate) fn refusable(write: impl FnOnce() -> Result<(), redb::Error>) -> Resu
     write().map_err(|error| HostRefused(error.to_string()))
 }
 
-fn replace<V>(
-    transaction: &WriteTransaction,
-    table: TableDefinition<u64, V>,
-    rows: &BTreeMap<u64, V>,
-) -> Result<(), HostRefused>
-where
-    V: for<'a> Value<SelfType<'a> = V> + Copy + 'static,
-{
-    refusable(|| {
-        let mut table = transaction.open_table(table)?;
-        table.retain(|_, _| false)?;
-        for (key, value) in rows {
-            table.insert(*key, *value)?;
-        }
-        Ok(())
-    })
-}
-
 /// Every row of a table, which need not be there.
-fn read<V>(database: &Database, table: TableDefinition<u64, V>) -> Result<BTreeMap<u64, V>, String>
+fn read<V, T>(
+    database: &Database,
+    table: TableDefinition<u64, V>,
+    own: impl Fn(V::SelfType<'_>) -> T,
+) -> Result<BTreeMap<u64, T>, String>
 where
-    V: for<'a> Value<SelfType<'a> = V> + 'static,
+    V: Value + 'static,
 {
-    let read = || -> Result<BTreeMap<u64, V>, redb::Error> {
+    let read = || -> Result<BTreeMap<u64, T>, redb::Error> {
         let view = database.begin_read()?;
         let table = match view.open_table(table) {
             Ok(table) => table,
@@ -95,7 +95,7 @@ where
         let mut rows = BTreeMap::new();
         for row in table.iter()? {
             let (key, value) = row?;
-            rows.insert(key.value(), value.value());
+            rows.insert(key.value(), own(value.value()));
         }
         Ok(rows)
     };

@@ -72,26 +72,28 @@ pub struct MemberSnapshot {
     /// The applier's part.
     pub machine: Snapshot,
     /// The host's data.
-    pub data: BTreeMap<u64, u64>,
+    pub data: BTreeMap<u64, Vec<u8>>,
     /// For each client the newest request that was applied, and its index.
     pub sessions: BTreeMap<u64, (u64, u64)>,
 }
 
 impl MemberSnapshot {
     /// ```text
-    /// u32 BE length | applier's part | u32 BE count | count * (key, value) | u32 BE count | count * (client, request, index)
+    /// u32 BE length | applier's part | u32 BE count | count * (key, u32 BE length, stored)
+    ///     | u32 BE count | count * (client, request, index)
     /// ```
     pub fn encode(&self) -> Vec<u8> {
         let machine = self.machine.encode();
         let mut bytes =
-            Vec::with_capacity(machine.len() + 12 + 16 * self.data.len() + 24 * self.sessions.len());
+            Vec::with_capacity(machine.len() + 12 + 64 * self.data.len() + 24 * self.sessions.len());
         let count = |len: usize| u32::try_from(len).expect("a simulated node is small").to_be_bytes();
         bytes.extend(count(machine.len()));
         bytes.extend(machine);
         bytes.extend(count(self.data.len()));
-        for (key, value) in &self.data {
+        for (key, stored) in &self.data {
             bytes.extend(key.to_be_bytes());
-            bytes.extend(value.to_be_bytes());
+            bytes.extend(count(stored.len()));
+            bytes.extend(stored);
         }
         bytes.extend(count(self.sessions.len()));
         for (client, (request, index)) in &self.sessions {
@@ -108,7 +110,11 @@ impl MemberSnapshot {
         rest = &rest[len..];
         let mut data = BTreeMap::new();
         for _ in 0..take_count(&mut rest)? {
-            data.insert(take_number(&mut rest)?, take_number(&mut rest)?);
+            let key = take_number(&mut rest)?;
+            let len = take_count(&mut rest)?;
+            let (stored, after) = rest.split_at_checked(len)?;
+            data.insert(key, stored.to_vec());
+            rest = after;
         }
         let mut sessions = BTreeMap::new();
         for _ in 0..take_count(&mut rest)? {
@@ -138,7 +144,8 @@ mod tests {
     #[test]
     fn what_was_cut_short_or_goes_on_is_no_snapshot() {
         let machine = Snapshot { registry: applier::registry::RegistrySnapshot::default(), sidecar: None };
-        let snapshot = MemberSnapshot { machine, data: [(1, 2)].into(), sessions: [(3, (4, 5))].into() };
+        let snapshot =
+            MemberSnapshot { machine, data: [(1, vec![2, 3])].into(), sessions: [(3, (4, 5))].into() };
         let bytes = snapshot.encode();
         assert_eq!(MemberSnapshot::decode(&bytes), Some(snapshot));
         for len in 0..bytes.len() {

@@ -15,13 +15,14 @@ use applier::registry::RegistrySnapshot;
 use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
-use crate::form::Form;
 use crate::model::{Rules, Verdict};
+use crate::sealing;
 use crate::seam::{Outage, SimFiles, SimKek};
 use crate::teeth::barriers::{self, Change};
 use crate::teeth::{ClusterMistake, Past, WRONG, Wrong};
 use crate::world::Scenario;
 
+pub use crate::sealing::Keys;
 pub use as_merged::Mistake;
 pub use member::{Admitted, Member, MemberSnapshot};
 
@@ -161,6 +162,8 @@ pub struct Surroundings {
     pub files: SimFiles,
     /// The KEK.
     pub kek: Arc<SimKek>,
+    /// The KEK that is to take its place, where there is one: then the node has a ring of both.
+    pub next_kek: Option<Arc<SimKek>>,
     /// Whether reads of its registry fail.
     pub reads: Arc<Outage>,
     /// Simulated wall-clock time in seconds since 1970.
@@ -228,6 +231,14 @@ pub struct SidecarView {
     pub active: (u32, u32),
     /// Keys by id.
     pub keys: BTreeMap<u32, SidecarKey>,
+    /// Index of the entry behind which values are sealed.
+    pub storage_cutover: Option<u64>,
+    /// Index of the entry behind which log entries are sealed.
+    pub raft_cutover: Option<u64>,
+    /// Retired keys by id: the purpose, and the indices of the entries that installed and retired it.
+    pub retired: BTreeMap<u32, (Purpose, u64, u64)>,
+    /// Generation and check value of the KEK in force, from the first rewrap on.
+    pub kek: Option<(u32, [u8; 8])>,
 }
 
 /// What a host's snapshot of a node's state machine holds.
@@ -235,12 +246,20 @@ pub struct SidecarView {
 pub struct HostSnapshot {
     /// Rows and index.
     pub registry: RegistrySnapshot,
-    /// The host's data.
-    pub data: BTreeMap<u64, u64>,
+    /// The host's data: what is stored under each table key (see [`sealing`]).
+    pub data: BTreeMap<u64, Vec<u8>>,
 }
 
-/// Key bytes by id.
-pub type Keys = BTreeMap<u32, [u8; 32]>;
+/// What came of a node's wish to seal in a term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// This goes into the log first.
+    Propose(Vec<u8>),
+    /// It may.
+    Held,
+    /// It may not.
+    No(String),
+}
 
 /// What a subject holds in memory besides keys and its behaviour depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -258,8 +277,8 @@ pub trait Life {
     /// Delivers an encryption entry.
     fn deliver(&mut self, index: u64, payload: &[u8]) -> Delivered;
 
-    /// Delivers an entry of the host's own: a data write, or nothing.
-    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered;
+    /// Delivers an entry of the host's own: a table key and what is to be stored under it, or nothing.
+    fn advance(&mut self, index: u64, data: Option<(u64, &[u8])>) -> Delivered;
 
     /// Rolls the database back to a host snapshot.
     fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String>;
@@ -285,14 +304,49 @@ pub trait Life {
     fn proof(&self) -> u64 {
         0
     }
+
+    /// Reads what is stored under a table key.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
+        sealing::open(&self.keys(), key, stored).map(|(value, _)| value)
+    }
+
+    /// As the leader of `term`, asks to seal with the active key of a purpose.
+    fn claim(&mut self, _term: u64, _purpose: Purpose) -> Claimed {
+        Claimed::No("it seals nothing".to_owned())
+    }
+
+    /// As the leader of `term`, makes what is to be stored under a table key; `None` where it may not.
+    fn seal_value(&mut self, _term: u64, _key: u64, _value: u64) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// As the leader of `term`, puts a log entry into its envelope; `None` where it may not.
+    fn seal_entry(&mut self, _term: u64, _entry: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes the envelope off the log entry at `index`, where there has to be one.
+    ///
+    /// # Errors
+    /// What it says of an entry that does not open.
+    fn open_entry(&self, _index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
+        Ok(entry.to_vec())
+    }
 }
 
-/// Delivers an entry as a host does: `payload` is what it has for the applier, if that is who the entry is for.
-pub fn hand_over(life: &mut dyn Life, index: u64, form: &Form, payload: Option<&[u8]>) -> Delivered {
-    match (payload, form) {
-        (Some(payload), _) => life.deliver(index, payload),
-        (None, Form::Data { key, value }) => life.advance(index, Some((*key, *value))),
-        (None, _) => life.advance(index, None),
+/// Delivers an entry as a host does, from its bytes in the log. A leader's no-op has none.
+pub fn hand_over(life: &mut dyn Life, index: u64, entry: Option<&[u8]>) -> Delivered {
+    let Some(entry) = entry else { return life.advance(index, None) };
+    let opened = match life.open_entry(index, entry) {
+        Ok(opened) => opened,
+        Err(refused) => return refused,
+    };
+    match sealing::write_of(&opened) {
+        Some(write) => life.advance(index, Some(write)),
+        None => life.deliver(index, &opened),
     }
 }
 

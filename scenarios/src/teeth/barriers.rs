@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use applier::StartError;
+use applier::{Purpose, StartError};
 use sim::{Lies, OpKind, Profile};
 
 use crate::form::Form;
@@ -22,7 +22,7 @@ use crate::prove::{self, Errors, Finding, Terms};
 use crate::seam::SimFiles;
 use crate::seam::gated::{Gate, GatedFiles, Perform};
 use crate::subject::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarView, Subject,
+    Claimed, DATABASE, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, SidecarView, Subject,
     Surroundings, hand_over, hardened,
 };
 use crate::world::look::Lookout;
@@ -206,6 +206,7 @@ fn recorded() -> Vec<Recorded> {
             node: OWN_NODE,
             files: SimFiles::new(disk.mount()),
             kek: Arc::clone(lookout.kek()),
+            next_kek: None,
             reads: Arc::default(),
             unix_seconds: 0,
             keyring: true,
@@ -214,8 +215,8 @@ fn recorded() -> Vec<Recorded> {
         let mut life = start(&world, None, Arc::clone(&calls)).expect("no fault is armed");
         life.restore(&script.snapshot(back_to, true)).expect("no fault is armed");
         for (index, entry) in (1..).zip(&script.entries).skip(back_to as usize) {
-            let payload = lookout.payload(index, &entry.form);
-            let answer = hand_over(life.as_mut(), index, &entry.form, payload.as_deref());
+            let bytes = lookout.entry(index, &entry.form, None);
+            let answer = hand_over(life.as_mut(), index, bytes.as_deref());
             assert!(answer.advances(), "{answer}");
         }
         if clean {
@@ -414,7 +415,7 @@ impl Life for ChangedLife {
         self.during(Stage::Apply, |life| life.deliver(index, payload))
     }
 
-    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered {
+    fn advance(&mut self, index: u64, data: Option<(u64, &[u8])>) -> Delivered {
         self.during(Stage::Apply, |life| life.advance(index, data))
     }
 
@@ -444,6 +445,26 @@ impl Life for ChangedLife {
 
     fn proof(&self) -> u64 {
         self.inner().proof()
+    }
+
+    fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
+        self.inner().read(key, stored)
+    }
+
+    fn claim(&mut self, term: u64, purpose: Purpose) -> Claimed {
+        self.during(Stage::Apply, |life| life.claim(term, purpose))
+    }
+
+    fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
+        self.during(Stage::Apply, |life| life.seal_value(term, key, value))
+    }
+
+    fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {
+        self.during(Stage::Apply, |life| life.seal_entry(term, entry))
+    }
+
+    fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
+        self.inner().open_entry(index, entry)
     }
 }
 

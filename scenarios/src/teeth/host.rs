@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use applier::Purpose;
+
 use super::past::Past;
 use crate::model::Verdict;
-use crate::subject::{Delivered, Held, HostSnapshot, Keys, Life, SidecarView};
+use crate::subject::{Claimed, Delivered, Held, HostSnapshot, Keys, Life, SidecarView};
 
 /// How a host lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Life for LyingHost {
         answer
     }
 
-    fn advance(&mut self, index: u64, data: Option<(u64, u64)>) -> Delivered {
+    fn advance(&mut self, index: u64, data: Option<(u64, &[u8])>) -> Delivered {
         let data = data.filter(|_| self.lie != HostLie::LoseData);
         self.inner.advance(index, data)
     }
@@ -78,5 +80,29 @@ impl Life for LyingHost {
 
     fn held(&self) -> Held {
         self.inner.held()
+    }
+
+    fn proof(&self) -> u64 {
+        self.inner.proof()
+    }
+
+    fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
+        self.inner.read(key, stored)
+    }
+
+    fn claim(&mut self, term: u64, purpose: Purpose) -> Claimed {
+        self.inner.claim(term, purpose)
+    }
+
+    fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
+        self.inner.seal_value(term, key, value)
+    }
+
+    fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {
+        self.inner.seal_entry(term, entry)
+    }
+
+    fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
+        self.inner.open_entry(index, entry)
     }
 }

@@ -1,20 +1,17 @@
 //! Looking at a node without touching it. What is found gets the names that the model uses, so this is also where the
 //! bytes of entries are made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use applier::kek::LocalKek;
 use sim::{Disk, Trace};
 
-use crate::form::{Blob, Form, KeyNumber};
-use crate::history::SidecarSeen;
+use crate::form::{Blob, Form, Keks, KeyNumber, Seal};
+use crate::history::{SidecarSeen, Unreadable};
 use crate::model::Writer;
+use crate::sealing::{self, Use};
 use crate::seam::SimKek;
 use crate::subject::{Life, SIDECAR, SidecarView};
-
-/// The key that wraps the keys of every world. It begins with the marker too.
-const KEK: KeyNumber = KeyNumber(0xEE);
 
 /// What a node is found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,57 +22,84 @@ pub struct Look {
     pub memory: BTreeMap<u32, Option<KeyNumber>>,
     /// Rows of the registry.
     pub rows: BTreeMap<(u32, u16), Writer>,
-    /// The host's data.
+    /// The host's data, as it is read.
     pub data: BTreeMap<u64, u64>,
+    /// What is stored of it.
+    pub stored: BTreeMap<u64, Vec<u8>>,
+    /// What of it cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// The uses of nonces that its envelopes show.
+    pub uses: Vec<Use>,
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
     /// The index up to which the database proves that there is a sidecar.
     pub proof: u64,
 }
 
-/// The KEK of a world, the bytes that it has wrapped, and what was last seen.
+/// The KEKs of a world, the bytes that they have wrapped, and what was last seen.
 #[derive(Debug)]
 pub struct Lookout {
+    keks: Keks,
     kek: Arc<SimKek>,
+    next_kek: Arc<SimKek>,
     /// Which blob each wrapped key of this world is.
     blobs: BTreeMap<Vec<u8>, Blob>,
-    payloads: BTreeMap<u64, Payload>,
+    entries: BTreeMap<u64, Entry>,
     last: Option<(Option<Vec<u8>>, SidecarSeen)>,
 }
 
-/// The bytes of an entry, `None` where the host handles it alone.
+/// The bytes of an entry in the log, `None` of a leader's no-op.
 #[derive(Debug)]
-struct Payload {
+struct Entry {
     form: Form,
+    wrap: Option<Seal>,
     bytes: Option<Arc<[u8]>>,
 }
 
 impl Lookout {
     /// A world in which nothing was wrapped yet.
     pub fn new() -> Lookout {
-        let kek = Arc::new(SimKek::new(LocalKek::new(KEK.bytes())));
-        Lookout { kek, blobs: BTreeMap::new(), payloads: BTreeMap::new(), last: None }
+        let keks = Keks::new();
+        let kek = Arc::new(SimKek::new(Arc::clone(keks.kek(0))));
+        let next_kek = Arc::new(kek.beside(Arc::clone(keks.kek(1))));
+        Lookout { keks, kek, next_kek, blobs: BTreeMap::new(), entries: BTreeMap::new(), last: None }
     }
 
-    /// The KEK.
+    /// The world's first KEK.
     pub fn kek(&self) -> &Arc<SimKek> {
         &self.kek
     }
 
-    /// The bytes of the entry at `index`, wrapped once and not at every delivery.
-    pub fn payload(&mut self, index: u64, form: &Form) -> Option<Arc<[u8]>> {
-        if let Some(known) = self.payloads.get(&index).filter(|known| known.form == *form) {
+    /// The KEK that takes its place in a rewrap.
+    pub fn next_kek(&self) -> &Arc<SimKek> {
+        &self.next_kek
+    }
+
+    /// The bytes of the entry at `index`, made once and not at every delivery; `None` of a leader's no-op.
+    pub fn entry(&mut self, index: u64, form: &Form, wrap: Option<Seal>) -> Option<Arc<[u8]>> {
+        if let Some(known) =
+            self.entries.get(&index).filter(|known| known.form == *form && known.wrap == wrap)
+        {
             return known.bytes.clone();
         }
-        let bytes: Option<Arc<[u8]>> = self.encode(form).map(Arc::from);
-        self.payloads.insert(index, Payload { form: form.clone(), bytes: bytes.clone() });
+        let bytes: Option<Arc<[u8]>> = self.clear_entry(form).map(|clear| match wrap {
+            None => Arc::from(clear),
+            Some(seal) => Arc::from(sealing::seal_entry(&seal, &clear)),
+        });
+        self.entries.insert(index, Entry { form: form.clone(), wrap, bytes: bytes.clone() });
         bytes
     }
 
-    /// The bytes of an entry, `None` where the host handles it alone. What they wrap is known from then on.
+    /// The bytes of an entry before they are put into an envelope, if they are; `None` of a leader's no-op.
+    pub fn clear_entry(&mut self, form: &Form) -> Option<Vec<u8>> {
+        sealing::host_entry(form).or_else(|| self.encode(form))
+    }
+
+    /// The bytes of an entry for the applier, `None` where the host handles it alone. What they wrap is known from then
+    /// on.
     pub fn encode(&mut self, form: &Form) -> Option<Vec<u8>> {
         self.learn_blobs(form);
-        form.payload(self.kek.local())
+        form.payload(&self.keks)
     }
 
     /// Looks at a live node; `None` if its database cannot be read.
@@ -85,11 +109,26 @@ impl Lookout {
             let writer = Writer { node: row.full_node_id, first: row.first_seen, last: row.last_seen };
             ((key.dek_id, key.node16), writer)
         });
+        let keys = life.keys();
+        let (mut data, mut unreadable, mut uses) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (key, stored) in &database.data {
+            match life.read(*key, stored) {
+                Ok(value) => drop(data.insert(*key, value)),
+                Err(why) => {
+                    let dek = sealing::envelope_of(stored).map(|envelope| envelope.dek);
+                    unreadable.push(Unreadable { key: *key, dek, why });
+                }
+            }
+            uses.extend(sealing::open(&keys, *key, stored).ok().and_then(|(_, used)| used));
+        }
         Some(Look {
             sidecar: self.sidecar(life, disk),
-            memory: life.keys().into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect(),
+            memory: keys.into_iter().map(|(id, bytes)| (id, key_number(bytes))).collect(),
             rows: rows.collect(),
-            data: database.data,
+            data,
+            stored: database.data,
+            unreadable,
+            uses,
             applied: life.resume_after(),
             proof: life.proof(),
         })
@@ -121,17 +160,26 @@ impl Lookout {
             created.insert(id, key.created);
             epochs.insert(id, key.local_epoch);
         }
-        SidecarSeen::Content { active: view.active, keys, created, epochs }
+        SidecarSeen::Content {
+            active: view.active,
+            keys,
+            created,
+            epochs,
+            cutovers: (view.storage_cutover, view.raft_cutover),
+            retired: view.retired,
+            kek: view.kek.map_or((0, Some(0)), |(generation, check)| (generation, self.keks.number(check))),
+        }
     }
 
     fn learn_blobs(&mut self, form: &Form) {
         let blobs = match form {
             Form::Bootstrap { storage_blob, raft_blob, .. } => vec![*storage_blob, *raft_blob],
             Form::Rotation { blob, .. } => vec![*blob],
+            Form::Rewrap { keys, .. } => keys.iter().map(|(_, blob)| *blob).collect(),
             _ => return,
         };
         for blob in blobs {
-            self.blobs.insert(blob.bytes(self.kek.local()), blob);
+            self.blobs.insert(blob.bytes(&self.keks), blob);
         }
     }
 }
@@ -140,6 +188,11 @@ impl Default for Lookout {
     fn default() -> Lookout {
         Lookout::new()
     }
+}
+
+/// Table keys of what is stored sealed.
+pub fn sealed(stored: &BTreeMap<u64, Vec<u8>>) -> BTreeSet<u64> {
+    stored.iter().filter(|(_, stored)| sealing::envelope_of(stored).is_some()).map(|(key, _)| *key).collect()
 }
 
 /// Keys in memory by id, as they are kept beside a remark; `None` for bytes that are none of this world's.

@@ -9,13 +9,14 @@ mod single;
 use std::fmt;
 use std::str::FromStr;
 
-use sim::{Choices, Event, Lies, Probes, Profile, Trace};
+use sim::{Choices, Event, Lies, Probes, Profile, Ratio, Site, Trace};
 
 use crate::chronicle::Chronicle;
 use crate::coverage::Crashes;
 use crate::history::History;
 use crate::probes;
 use crate::subject::Subject;
+use crate::workload::News;
 
 /// A world that can be run by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,20 @@ pub struct Limits {
 impl Limits {
     /// No limits but those of the worlds themselves.
     pub const NONE: Limits = Limits { entries_max: None, joins_max: None };
+}
+
+const SEALING: Site = Site::new("mix.sealing");
+const RING: Site = Site::new("mix.kek-ring");
+
+/// Draws how much of a log is about envelopes, for a subject that knows them.
+fn draw_news(node: &mut node::Node<'_>) -> News {
+    if !node.subject.rules().cut_over() {
+        return News::NONE;
+    }
+    let shares = [Ratio::NEVER, Ratio::new(1, 4), Ratio::new(2, 5), Ratio::new(3, 5)];
+    let share = *node.choices.pick(SEALING, &shares);
+    node.ring = node.subject.rules().retire_and_rewrap() && node.choices.draw(RING, 3) == 1;
+    News { share, ring: node.ring }
 }
 
 /// What a run came to.

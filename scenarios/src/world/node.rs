@@ -15,16 +15,18 @@ pub use self::fresh::{blank_disk, needles};
 use super::look::{self, Lookout};
 use super::{Record, Setup};
 use crate::coverage::{Crashes, Open, Outcome, Phase};
-use crate::form::{Form, Kind};
+use crate::form::{Form, Kind, Seal};
 use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
+use crate::sealing::Use;
 use crate::seam::{Outage, SimFiles};
 use crate::subject::{
     Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
 use crate::teeth::Past;
 use crate::timeline::tap;
+use crate::workload::Book;
 
 const BLANK: Site = Site::new("disk.blank");
 
@@ -82,6 +84,12 @@ pub struct Node<'a> {
     pub(super) choices: &'a mut Choices,
     pub(super) weather: Weather,
     pub(super) log: Vec<Form>,
+    /// Envelopes of entries of the log, by index.
+    pub(super) wraps: BTreeMap<u64, Seal>,
+    /// Which nonces the other writers have used.
+    pub(super) book: Book,
+    /// Whether the node has a ring of two KEKs.
+    pub(super) ring: bool,
     /// The model's states: `states[i]` is that after the first `i` entries.
     pub(super) states: Vec<Arc<State>>,
     pub(super) history: History,
@@ -131,6 +139,8 @@ pub struct Node<'a> {
     refusals: BTreeMap<(u64, u64), (Delivered, u64)>,
     /// Failures of each entry that no fault explains.
     failures: BTreeMap<u64, u64>,
+    /// Uses of nonces that were taken down.
+    uses: BTreeSet<Use>,
 }
 
 impl<'a> Node<'a> {
@@ -147,6 +157,9 @@ impl<'a> Node<'a> {
             choices,
             weather: Weather { crash: Ratio::NEVER, crashes_max: 0, fault: Ratio::NEVER },
             log: vec![Form::Nothing],
+            wraps: BTreeMap::new(),
+            book: Book::default(),
+            ring: false,
             states: vec![Arc::new(State::default())],
             history: Vec::new(),
             probes,
@@ -182,6 +195,7 @@ impl<'a> Node<'a> {
             entries_max: setup.limits.entries_max,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
+            uses: BTreeSet::new(),
         }
     }
 
@@ -248,6 +262,7 @@ impl<'a> Node<'a> {
             node: OWN_NODE,
             files: self.files.clone(),
             kek: Arc::clone(self.lookout.kek()),
+            next_kek: self.ring.then(|| Arc::clone(self.lookout.next_kek())),
             reads: Arc::clone(&self.reads),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
@@ -296,11 +311,12 @@ impl<'a> Node<'a> {
     pub fn deliver(&mut self, index: u64, delivery: Delivery) -> Survived<Delivered> {
         let form = self.log[index as usize].clone();
         self.delivered.insert((index, self.tag));
-        let expected = self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, &form);
+        let expected = self.judge(index);
         self.note("deliver", [index, form.kind() as u64, delivery as u64], || {
             format!("{index}, {}: {form}", delivery.name())
         });
-        let payload = self.lookout.payload(index, &form);
+        let bytes = self.lookout.entry(index, &form, self.wraps.get(&index).copied());
+        self.remember_seals(index, &form);
         let armed = self.arm();
         let look = !expected.advances() || self.has_fault_armed(armed);
         let before = look.then(|| (self.disk.snapshot(), self.memory(), self.disk.peek(SIDECAR)));
@@ -309,8 +325,7 @@ impl<'a> Node<'a> {
             self.in_flight = expected.advances().then_some(index);
         }
         let life = self.life.as_mut().expect("only a live node is delivered to");
-        let answer =
-            tap::member(OWN_NODE).in_scope(|| hand_over(life.as_mut(), index, &form, payload.as_deref()));
+        let answer = tap::member(OWN_NODE).in_scope(|| hand_over(life.as_mut(), index, bytes.as_deref()));
         self.cut_off = Some(index);
         if self.crashed(armed, Phase::Apply) {
             return Survived::No;
@@ -382,13 +397,47 @@ impl<'a> Node<'a> {
 
     /// Whether the model accepts the entry at `index`.
     pub fn expects_to_advance(&self, index: u64) -> bool {
-        let form = &self.log[index as usize];
-        self.states[index as usize - 1].judge(self.subject.rules(), self.keyring, form).advances()
+        self.judge(index).advances()
+    }
+
+    /// The model's verdict on the entry at `index`.
+    fn judge(&self, index: u64) -> Verdict {
+        let (form, wrap) = (&self.log[index as usize], self.wraps.get(&index));
+        self.states[index as usize - 1].judge_sealed(self.subject.rules(), self.keyring, form, wrap)
+    }
+
+    /// Puts an entry at the end of the log, in its envelope if it has one.
+    pub fn append(&mut self, (form, wrap): (Form, Option<Seal>)) {
+        let index = self.log.len() as u64;
+        match wrap {
+            Some(seal) => drop(self.wraps.insert(index, seal)),
+            None => drop(self.wraps.remove(&index)),
+        }
+        self.log.push(form);
+    }
+
+    /// Takes down which nonces an entry of the log shows.
+    fn remember_seals(&mut self, index: u64, form: &Form) {
+        if let Form::Data { key, value, seal: Some(seal) } = form {
+            self.remember_use(seal.of_value(*key, *value));
+        }
+        if let Some(seal) = self.wraps.get(&index).copied()
+            && let Some(clear) = self.lookout.clear_entry(form)
+        {
+            self.remember_use(seal.of_entry(&clear));
+        }
+    }
+
+    fn remember_use(&mut self, used: Use) {
+        if self.uses.insert(used) {
+            self.remember(Event::Sealed(used));
+        }
     }
 
     /// Puts another entry in the place of a refused one, as a new leader would.
     pub fn replace(&mut self, index: u64, form: Form) {
         self.log[index as usize] = form;
+        self.wraps.remove(&index);
         self.refusals.remove(&(index, self.tag));
     }
 
@@ -420,7 +469,7 @@ impl<'a> Node<'a> {
         if resume == Some(index) {
             self.hit(Place::UnknownOutcomeSurvived);
             let form = self.log[index as usize].clone();
-            let expected = self.state().judge(self.subject.rules(), self.keyring, &form);
+            let expected = self.judge(index);
             self.acknowledge(index, &form, expected);
         } else if resume.is_some() {
             self.hit(Place::UnknownOutcomeLost);

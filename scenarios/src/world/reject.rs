@@ -5,17 +5,20 @@
 //! behind, they can as well share a life here; where one does leave something behind, that is a violation, and the run
 //! ends with it.
 
+use std::sync::Arc;
+
 use sim::{Ratio, Site};
 
 use super::Record;
 use super::node::{Death, Node, Survived, Weather};
-use crate::form::Form;
+use crate::form::{Form, Seal};
 use crate::history::{Delivery, Event, Moment};
 use crate::model::Verdict;
 use crate::subject::Delivered;
-use crate::workload::{self, INVALID_KINDS, Mix};
+use crate::workload::{self, BAD_ENVELOPES, INVALID_KINDS, Mix, News};
 
 const LENGTH: Site = Site::new("log.length");
+const LONGER: Site = Site::new("log.longer");
 const KEYRING: Site = Site::new("host.keyring");
 const CRASHES: Site = Site::new("weather.crashes");
 const FAULTS: Site = Site::new("weather.faults");
@@ -28,6 +31,8 @@ const LIVES_MAX: u64 = 60;
 
 pub(super) fn run(mut node: Node<'_>) -> Record {
     let length = node.choices.draw(LENGTH, 8);
+    let news = super::draw_news(&mut node);
+    let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
     // Without a keyring every key entry is refused; registrations and data are not.
@@ -35,7 +40,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
     let crash = *node.choices.pick(CRASHES, &[Ratio::NEVER, Ratio::new(1, 4)]);
     let fault = *node.choices.pick(FAULTS, &[Ratio::NEVER, Ratio::new(1, 16)]);
     node.weather = Weather { crash, crashes_max: 4, fault: Ratio::NEVER };
-    if reach(&mut node, mix, length) {
+    if reach(&mut node, mix, news, length) {
         node.weather = Weather { crash: Ratio::NEVER, crashes_max: 0, fault };
         let first = node.choices.draw(ROTATE, INVALID_KINDS as u64) as usize;
         if refuse_all(&mut node, first) {
@@ -52,7 +57,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
 }
 
 /// Leads the node through a prefix of accepted entries, crashes included. False if it got stuck.
-fn reach(node: &mut Node<'_>, mix: Mix, length: u64) -> bool {
+fn reach(node: &mut Node<'_>, mix: Mix, news: News, length: u64) -> bool {
     let mut alive = false;
     for _ in 0..LIVES_MAX {
         if !alive && !matches!(node.start(), Survived::Yes(())) {
@@ -68,8 +73,8 @@ fn reach(node: &mut Node<'_>, mix: Mix, length: u64) -> bool {
             return true;
         }
         if node.log.len() as u64 == index {
-            let form = accepted(node, mix);
-            node.log.push(form);
+            let entry = accepted(node, mix, news);
+            node.append(entry);
         }
         match node.deliver(index, Delivery::First) {
             Survived::Yes(answer) if answer.advances() => {}
@@ -81,10 +86,14 @@ fn reach(node: &mut Node<'_>, mix: Mix, length: u64) -> bool {
 }
 
 /// An entry that the rules accept.
-fn accepted(node: &mut Node<'_>, mix: Mix) -> Form {
+fn accepted(node: &mut Node<'_>, mix: Mix, news: News) -> (Form, Option<Seal>) {
     let state = node.state().clone();
-    let form = workload::next(node.choices, mix, &state);
-    if state.judge(node.subject.rules(), node.keyring, &form).advances() { form } else { Form::Nothing }
+    let rules = node.subject.rules();
+    let (form, wrap) = node.book.next(node.choices, (mix, news), rules, &state);
+    match state.judge_sealed(rules, node.keyring, &form, wrap.as_ref()).advances() {
+        true => (form, wrap),
+        false => (Form::Nothing, None),
+    }
 }
 
 fn start(node: &mut Node<'_>) -> bool {
@@ -101,10 +110,18 @@ fn start(node: &mut Node<'_>) -> bool {
 /// Delivers every kind once at the next index. False if the run has to end.
 fn refuse_all(node: &mut Node<'_>, first: usize) -> bool {
     let index = node.frontier() + 1;
-    for step in 0..INVALID_KINDS {
-        let kind = (first + step) % INVALID_KINDS;
-        let form = workload::invalid(&node.state().clone(), kind);
-        if node.state().judge(node.subject.rules(), node.keyring, &form).advances() {
+    let (rules, state) = (node.subject.rules(), Arc::clone(node.state()));
+    for step in 0..INVALID_KINDS + BAD_ENVELOPES {
+        let (kind, entry) = match step.checked_sub(INVALID_KINDS) {
+            None => {
+                let kind = (first + step) % INVALID_KINDS;
+                let form = workload::invalid(&state, kind);
+                let wrap = node.book.envelope(rules, &state, &form);
+                (kind, (form, wrap))
+            }
+            Some(which) => (step, workload::bad_envelope(&state, which)),
+        };
+        if state.judge_sealed(rules, node.keyring, &entry.0, entry.1.as_ref()).advances() {
             continue;
         }
         if !node.has_room_for(index, kind as u64) {
@@ -112,7 +129,7 @@ fn refuse_all(node: &mut Node<'_>, first: usize) -> bool {
         }
         node.tag = kind as u64;
         node.log.truncate(index as usize);
-        node.log.push(form);
+        node.append(entry);
         let Survived::Yes(answer) = node.deliver(index, Delivery::First) else { return false };
         match answer {
             Delivered::Decided(Verdict::Rejected(_)) if unchanged(node) => {}

@@ -10,10 +10,12 @@ use crate::form::Form;
 use crate::history::{Delivery, Moment};
 use crate::model::Verdict;
 use crate::probes::Place;
+use crate::sealing::envelope_of;
 use crate::subject::{Delivered, HostSnapshot};
-use crate::workload::{self, Mix};
+use crate::workload::{Mix, News};
 
 const LENGTH: Site = Site::new("log.length");
+const LONGER: Site = Site::new("log.longer");
 const CRASHES: Site = Site::new("weather.crashes");
 const FAULTS: Site = Site::new("weather.faults");
 const BUDGET: Site = Site::new("weather.budget");
@@ -31,8 +33,9 @@ const LIVES_PER_ENTRY: u64 = 8;
 struct Host<'a> {
     node: Node<'a>,
     mix: Mix,
+    news: News,
     length: u64,
-    /// Host snapshots by index. The empty one at 0 is never compacted away.
+    /// Host snapshots by index. The empty one at 0 is compacted away where a key is retired that it would need.
     snapshots: BTreeMap<u64, HostSnapshot>,
 }
 
@@ -55,9 +58,11 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);
+    let news = super::draw_news(&mut node);
+    let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
-    let mut host = Host { node, mix, length, snapshots };
+    let mut host = Host { node, mix, news, length, snapshots };
     host.run();
     let Host { node, length, .. } = host;
     node.finish(length)
@@ -142,7 +147,7 @@ impl Host<'_> {
         let newest = resume.unwrap_or(self.node.host_position()).min(self.node.frontier());
         let candidates: Vec<u64> = self.snapshots.range(..=newest).map(|(index, _)| *index).rev().collect();
         let rollback = self.node.choices.chance(ROLLBACK, Ratio::new(1, 8));
-        if rollback {
+        if rollback && !candidates.is_empty() {
             let index = *self.node.choices.pick(FROM, &candidates);
             let snapshot = self.snapshots[&index].clone();
             if let Survived::No = self.node.restore(index, &snapshot) {
@@ -170,9 +175,26 @@ impl Host<'_> {
     fn grow_log(&mut self, index: u64) {
         if self.node.log.len() as u64 == index {
             let state = self.node.state().clone();
-            let form = workload::next(self.node.choices, self.mix, &state);
-            self.node.log.push(form);
+            let node = &mut self.node;
+            let entry = node.book.next(node.choices, (self.mix, self.news), node.subject.rules(), &state);
+            if let Some(dek) = entry.0.retires() {
+                self.let_go_of(dek, index - 1);
+            }
+            self.node.append(entry);
         }
+    }
+
+    /// Before a key is retired, the host lets go of the snapshots from which something would need it again: those with a
+    /// value under it, and those before the last log entry that stands in an envelope under it.
+    fn let_go_of(&mut self, dek: u32, newest: u64) {
+        if let Some(snapshot) = self.node.host_snapshot() {
+            self.snapshots.insert(newest, snapshot);
+        }
+        let last = self.node.wraps.iter().rfind(|(_, seal)| seal.dek == dek).map_or(0, |(index, _)| *index);
+        let needs_it = |stored: &Vec<u8>| envelope_of(stored).is_some_and(|envelope| envelope.dek == dek);
+        self.snapshots.retain(|index, snapshot| {
+            *index >= last && (*index == newest || !snapshot.data.values().any(needs_it))
+        });
     }
 
     fn maybe_snapshot(&mut self, index: u64) {

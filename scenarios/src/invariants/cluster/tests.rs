@@ -22,11 +22,11 @@ const TOO_LOW: Asked = Asked { client: 3, number: 1 };
 /// One that nobody has heard of yet.
 const NEW: Asked = Asked { client: 3, number: 2 };
 
-const VALUE: Form = Form::Data { key: 7, value: 3 };
+const VALUE: Form = Form::Data { key: 7, value: 3, seal: None };
 const ROW: Row = Row { dek: 1, node: A, epoch: 3 };
 
 fn bootstrap() -> Form {
-    let blob = |key| Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None };
+    let blob = |key| Blob { key: KeyNumber(key), seal: 0, kek: 0, fault: BlobFault::None };
     let rows = vec![Row { epoch: 1, ..ROW }];
     Form::Bootstrap { storage: 1, storage_blob: blob(1), raft: 2, raft_blob: blob(2), rows }
 }

@@ -13,10 +13,11 @@ impl Closure {
         &mut self,
         stage: &mut Stage<'_>,
         (id, started): (StateId, StateId),
-        database: u64,
+        (database, kept): (u64, u64),
         station: &Station,
     ) {
-        let mut actions = vec![(id, Action::Start), (started, Action::Restore(0)), (started, Action::Stop)];
+        let mut actions =
+            vec![(id, Action::Start), (started, Action::Restore(kept - 1)), (started, Action::Stop)];
         if database < stage.script.end() {
             actions.push((started, Action::Deliver(database + 1)));
         }

@@ -155,7 +155,7 @@ impl Sidecar {
             let (wrapped, created) = (record.wrapped.clone().unwrap_or_default(), record.created.clone());
             keys.insert(id, SidecarKey { purpose, wrapped, created, local_epoch: record.local_epoch });
         }
-        SidecarView { active: self.active(), keys }
+        SidecarView { active: self.active(), keys, ..SidecarView::default() }
     }
 
     fn validate(&self) -> Result<(), SidecarFault> {

@@ -6,24 +6,24 @@ use std::fs;
 
 use applier::os::OsFiles;
 use applier::registry::{CommitError, Local, LocalChange, RegistrySnapshot, WriterRow};
-use applier::{Purpose, RaftIndex, kek::LocalKek};
+use applier::{Purpose, RaftIndex};
 use tempfile::TempDir;
 
 use super::*;
-use crate::form::{Blob, BlobFault, Form, KeyNumber, Malformed};
+use crate::form::{Blob, BlobFault, CutoverFault, Form, Keks, KeyNumber, Malformed};
 use crate::model::{Rules, State};
 
 /// A node in a directory of its own; a restart keeps the directory.
 struct Node {
     dir: TempDir,
-    kek: Arc<LocalKek>,
+    keks: Keks,
     life: Option<AsMerged<OsFiles, SimRegistry>>,
 }
 
 impl Node {
     fn new() -> Node {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut node = Node { dir, kek: Arc::new(LocalKek::new([7; 32])), life: None };
+        let mut node = Node { dir, keks: Keks::new(), life: None };
         node.restart(0);
         node
     }
@@ -34,7 +34,7 @@ impl Node {
 
     fn restart(&mut self, unix_seconds: u64) {
         self.life = None;
-        let keyring = Some(Keyring::new(Arc::clone(&self.kek), &self.path("keys.json")));
+        let keyring = Some(Keyring::new(Arc::clone(self.keks.kek(0)), &self.path("keys.json")));
         let redb = open_registry(&OsFiles, &self.path("registry.redb")).expect("it opens");
         let registry = SimRegistry::new(redb, Arc::default());
         self.life = Some(AsMerged { files: OsFiles, registry, keyring, unix_seconds, mistake: None });
@@ -45,7 +45,7 @@ impl Node {
     }
 
     fn deliver(&mut self, form: &Form) -> Delivered {
-        match form.payload(&self.kek) {
+        match form.payload(&self.keks) {
             Some(payload) => self.life().deliver(0, &payload),
             None => self.life().advance(0, None),
         }
@@ -89,8 +89,12 @@ impl Node {
     }
 }
 
+fn cutover(purpose: Purpose, dek: u32) -> Form {
+    Form::Cutover { purpose, dek, row: row(dek, 0x11, 0), fault: CutoverFault::None }
+}
+
 const fn blob(key: u8) -> Blob {
-    Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None }
+    Blob { key: KeyNumber(key), seal: 0, kek: 0, fault: BlobFault::None }
 }
 
 const fn row(dek: u32, node: u64, epoch: u16) -> crate::form::Row {
@@ -176,7 +180,7 @@ fn without_a_keyring_only_registrations_apply() {
     node.refuses(&bootstrap(1, 1), Reason::KekNotConfigured);
     node.refuses(&rotation(5, 3), Reason::KekNotConfigured);
     // Decoding comes first.
-    node.refuses(&Form::Cutover { purpose: Purpose::Raft, dek: 2 }, Reason::Subtag);
+    node.refuses(&cutover(Purpose::Raft, 2), Reason::Subtag);
     node.applies(&registration(1, 0x11, 0));
     assert_eq!((node.held(), node.bytes()), (vec![], None));
 }
@@ -200,7 +204,7 @@ fn unknown_sub_tags_and_purposes_are_refused_when_decoding() {
     node.refuses(&Form::Malformed(Malformed::RotationSubtag), Reason::Subtag);
     node.refuses(&Form::Malformed(Malformed::RotationPurpose), Reason::Malformed);
     for purpose in [Purpose::Storage, Purpose::Raft] {
-        node.refuses(&Form::Cutover { purpose, dek: 1 }, Reason::Subtag);
+        node.refuses(&cutover(purpose, 1), Reason::Subtag);
     }
     // An unknown sub-tag is noticed before what is missing behind it.
     let cut_short = node.life().deliver(0, &[0x05, 0x01, 0x04, 0x00]);
@@ -252,7 +256,7 @@ impl Registry for BrokenRegistry {
 
 #[test]
 fn a_registry_that_fails_is_named_without_what_varies() {
-    let payload = registration(1, 0x11, 0).payload(&LocalKek::new([7; 32])).expect("an encryption entry");
+    let payload = registration(1, 0x11, 0).payload(&Keks::new()).expect("an encryption entry");
     let read = Delivered::Failed("registry read: storage".to_owned());
     let commit = Delivered::Halted("registry commit".to_owned());
     for (reads, answer) in [(false, read), (true, commit)] {
@@ -434,9 +438,9 @@ fn a_field_with_another_name_is_silently_zero() {
 fn a_restore_rolls_rows_and_data_back_and_leaves_the_sidecar() {
     let mut node = Node::new();
     node.applies(&registration(1, 0x11, 1));
-    assert_eq!(node.life().advance(2, Some((4, 40))), Delivered::Decided(Verdict::Applied));
+    assert_eq!(node.life().advance(2, Some((4, &[40]))), Delivered::Decided(Verdict::Applied));
     let snapshot = node.life().database().expect("it reads");
-    assert_eq!(snapshot.data, [(4, 40)].into());
+    assert_eq!(snapshot.data, [(4, vec![40])].into());
     node.applies(&bootstrap_of((1, blob(1)), (2, blob(2)), vec![]));
     node.applies(&registration(1, 0x11, 2));
     node.life().advance(5, Some((4, 41)));
@@ -489,7 +493,7 @@ fn table() -> Vec<Form> {
     for fault in [BlobFault::Tampered, BlobFault::Short, BlobFault::Empty] {
         forms.push(rotation_of(0, Purpose::Raft, damaged(fault), row(0, 0x11, 0)));
     }
-    forms.extend([Purpose::Storage, Purpose::Raft].map(|purpose| Form::Cutover { purpose, dek: 1 }));
+    forms.extend([Purpose::Storage, Purpose::Raft].map(|purpose| cutover(purpose, 1)));
     forms.extend(Malformed::ALL.map(Form::Malformed));
     forms
 }
@@ -529,7 +533,7 @@ fn check_against_the_model(keyring: bool, prefix: &[Form], form: &Form) -> Verdi
     let sidecar = node.sidecar().unwrap_or_default();
     assert_eq!(sidecar.active, state.active.unwrap_or((0, 0)), "active keys after {form}");
     let found = sidecar.keys.into_iter().map(|(id, key)| (id, (key.purpose, key.wrapped)));
-    let expected = state.keys.iter().map(|(id, key)| (*id, (key.purpose, key.blob.bytes(&node.kek))));
+    let expected = state.keys.iter().map(|(id, key)| (*id, (key.purpose, key.blob.bytes(&node.keks))));
     assert_eq!(found.collect::<BTreeMap<_, _>>(), expected.collect(), "keys after {form}");
     verdict
 }

@@ -19,6 +19,7 @@ use crate::form::{Form, Kind};
 use crate::history::{Delivery, Event, Moment, SideEffects};
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
+use crate::sealing;
 use crate::subject::host::{refusable, write_data, write_session};
 use crate::subject::{Delivered, Held, Keys, MemberSnapshot, SIDECAR};
 use crate::teeth::ClusterMistake;
@@ -99,7 +100,7 @@ impl Replica {
         let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
             refusable(|| raw.store().write_append(transaction, &append))?;
             if let Some((key, value)) = put {
-                write_data(transaction, key, value)?;
+                write_data(transaction, key, &sealing::stored(key, value, None))?;
             }
             if asked.client != 0 {
                 write_session(transaction, asked.client, (asked.number, index))?;
@@ -164,7 +165,7 @@ impl Replica {
 
     fn form_of(&self, put: Option<(u64, u64)>, payload: Option<&[u8]>) -> Form {
         match (put, payload) {
-            (Some((key, value)), _) => Form::Data { key, value },
+            (Some((key, value)), _) => Form::Data { key, value, seal: None },
             (None, Some(payload)) => {
                 self.shared.books().forms.get(payload).cloned().expect("every payload was made from a form")
             }

@@ -14,7 +14,7 @@ use crate::history::{Event, Moment, Observation, SidecarSeen};
 use crate::model::{Key, State, Verdict};
 use crate::probes::{ClusterPlace, Step, cluster_place};
 use crate::subject::{Life, SIDECAR};
-use crate::world::look::{self, Look};
+use crate::world::look::{self, Look, sealed};
 
 impl Books {
     pub(super) fn hit(&mut self, place: ClusterPlace) {
@@ -303,13 +303,15 @@ impl Books {
         let possible: Option<Vec<_>> =
             std::iter::once(&floor).chain(unknown).map(|index| state(*index)).collect();
         let Some(expected) = possible else { return };
-        let Look { sidecar, memory, rows, data, applied, .. } = look;
+        let Look { sidecar, memory, rows, data, stored, unreadable, applied, .. } = look;
         let observation = Observation {
             moment,
             sidecar,
             memory,
             rows,
             data,
+            sealed: sealed(&stored),
+            unreadable,
             applied,
             acknowledged,
             sidecar_expected: expected.clone(),
@@ -324,9 +326,9 @@ impl Books {
 fn digest_of(look: &Look) -> u64 {
     let mut hash = Xxh3::new();
     let mut take = |text: String| hash.update(text.as_bytes());
-    if let SidecarSeen::Content { active, keys, .. } = &look.sidecar {
-        take(format!("{active:?}{keys:?}"));
+    if let SidecarSeen::Content { active, keys, cutovers, retired, kek, .. } = &look.sidecar {
+        take(format!("{active:?}{keys:?}{cutovers:?}{retired:?}{kek:?}"));
     }
-    take(format!("{:?}{:?}", look.rows, look.data));
+    take(format!("{:?}{:?}", look.rows, look.stored));
     hash.digest()
 }

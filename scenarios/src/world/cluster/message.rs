@@ -89,7 +89,7 @@ impl Wish {
     /// The entry that it asks for, if that means anything to a state machine.
     pub(super) fn form(&self) -> Option<Form> {
         match self {
-            Wish::Put { key, value } => Some(Form::Data { key: *key, value: *value }),
+            Wish::Put { key, value } => Some(Form::Data { key: *key, value: *value, seal: None }),
             Wish::Admin { form, .. } => Some(form.clone()),
             Wish::Member(_) => None,
         }

@@ -188,7 +188,7 @@ impl Shared {
             probes,
             trace: trace.clone(),
             lookout: Lookout::new(),
-            other_kek: Arc::new(SimKek::new(LocalKek::new(OTHER_KEK.bytes()))),
+            other_kek: Arc::new(SimKek::new(Arc::new(LocalKek::new(OTHER_KEK.bytes())))),
             slots: Vec::new(),
             forms: BTreeMap::new(),
             ended: VecDeque::new(),

@@ -41,6 +41,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     drop(books);
     shared.note(id, "start", [id, lives, 0], || format!("{id:x}, life {lives}"));
     let surroundings = Surroundings {
+        next_kek: None,
         node: id,
         files: SimFiles::new(disk.mount()),
         kek,

@@ -6,17 +6,15 @@ use super::Node;
 use crate::history::{Event, Moment, Observation, SidecarSeen};
 use crate::model::State;
 use crate::probes::Place;
-use crate::world::look::Look;
+use crate::world::look::{Look, sealed};
 
 impl Node<'_> {
     /// Looks at the node and records what is there beside what may be there.
     pub fn observe(&mut self, moment: Moment) {
         let Some(life) = &self.life else { return };
-        let Some(Look { sidecar, memory, rows, data, applied, .. }) =
-            self.lookout.look(life.as_ref(), &self.disk)
-        else {
-            return;
-        };
+        let Some(look) = self.lookout.look(life.as_ref(), &self.disk) else { return };
+        let Look { sidecar, memory, rows, data, stored, unreadable, uses, applied, .. } = look;
+        uses.into_iter().for_each(|used| self.remember_use(used));
         let (sidecar_expected, database_expected) = self.expected();
         let observation = Observation {
             moment,
@@ -24,6 +22,8 @@ impl Node<'_> {
             memory,
             rows,
             data,
+            sealed: sealed(&stored),
+            unreadable,
             applied,
             acknowledged: Arc::clone(self.state()),
             sidecar_expected,
@@ -79,8 +79,7 @@ impl Node<'_> {
     }
 
     fn after_in_flight(&self) -> Arc<State> {
-        let form = &self.log[self.frontier() as usize + 1];
-        let verdict = self.state().judge(self.subject.rules(), self.keyring, form);
-        Arc::new(self.state().after(form, verdict))
+        let next = self.frontier() + 1;
+        Arc::new(self.state().after(&self.log[next as usize], self.judge(next)))
     }
 }
