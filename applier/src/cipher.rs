@@ -175,3 +175,99 @@ pub(crate) fn open_in_place(
 ) -> Option<()> {
     aead.decrypt_inout_detached(nonce.as_bytes().into(), aad, text.into(), tag.into()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::LocalEpoch;
+    use crate::secret::Dek;
+
+    const NONCE: Nonce = Nonce::new(1, LocalEpoch(1), 1);
+    const AAD: &[u8] = b"aad";
+
+    fn id(id: u32) -> DekId {
+        DekId::new(id).expect("not 0")
+    }
+
+    fn cipher() -> Cipher {
+        let keystore = Keystore::new();
+        keystore.set(id(1), Dek::new([1; 32])).expect("no conflict");
+        keystore.set(id(2), Dek::new([2; 32])).expect("no conflict");
+        Cipher::new(Arc::new(keystore))
+    }
+
+    /// What was sealed under key 1 does not authenticate under these.
+    #[track_caller]
+    fn check(key: u32, nonce: &Nonce, aad: &[u8]) {
+        let cipher = cipher();
+        let sealed = cipher.seal(id(1), &NONCE, AAD, b"text").expect("loaded");
+        assert_eq!(cipher.open(id(key), nonce, aad, &sealed), Err(CipherError::Integrity(id(key))));
+    }
+
+    /// Test case 14 of "The Galois/Counter Mode of Operation (GCM)" by McGrew and Viega.
+    #[test]
+    fn it_is_aes_256_gcm() {
+        let keystore = Keystore::new();
+        keystore.set(id(1), Dek::new([0; 32])).expect("no conflict");
+        let cipher = Cipher::new(Arc::new(keystore));
+        let sealed = cipher.seal(id(1), &Nonce::from_bytes([0; 12]), b"", &[0; 16]).expect("loaded");
+        assert_eq!(hex::encode(sealed), "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919");
+    }
+
+    #[test]
+    fn in_place_and_in_a_vector_are_the_same() {
+        let cipher = cipher();
+        let mut text = *b"text";
+        let tag = cipher.seal_in_place(id(1), &NONCE, AAD, &mut text).expect("loaded");
+        let sealed = cipher.seal(id(1), &NONCE, AAD, b"text").expect("loaded");
+        assert_eq!([&text[..], &tag].concat(), sealed);
+        assert_eq!(cipher.open(id(1), &NONCE, AAD, &sealed).as_deref(), Ok(&b"text"[..]));
+        assert_eq!(cipher.open_in_place(id(1), &NONCE, AAD, &mut text, &tag), Ok(()));
+        assert_eq!(&text, b"text");
+    }
+
+    #[test]
+    fn another_key_nonce_or_aad_does_not_open_it() {
+        check(2, &NONCE, AAD);
+        check(1, &Nonce::new(1, LocalEpoch(1), 2), AAD);
+        check(1, &NONCE, b"");
+    }
+
+    #[test]
+    fn what_is_cut_does_not_open() {
+        let cipher = cipher();
+        let sealed = cipher.seal(id(1), &NONCE, AAD, b"text").expect("loaded");
+        for len in 0..sealed.len() {
+            let opened = cipher.open(id(1), &NONCE, AAD, &sealed[..len]);
+            assert_eq!(opened, Err(CipherError::Integrity(id(1))), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_text_that_does_not_open_is_left_as_it_was() {
+        let mut text = *b"text";
+        let opened = cipher().open_in_place(id(1), &NONCE, AAD, &mut text, &[0; TAG_LEN]);
+        assert_eq!((opened, &text), (Err(CipherError::Integrity(id(1))), b"text"));
+    }
+
+    #[test]
+    fn a_key_that_is_not_loaded_is_named_and_one_that_comes_later_is_found() {
+        let cipher = cipher();
+        let unknown = CipherError::UnknownKeyId(id(3));
+        let clone = cipher.clone();
+        assert_eq!(cipher.seal(id(3), &NONCE, AAD, b""), Err(unknown));
+        assert_eq!(cipher.open(id(3), &NONCE, AAD, &[0; TAG_LEN]), Err(unknown));
+        assert_eq!(cipher.seal_in_place(id(3), &NONCE, AAD, &mut []), Err(unknown));
+        assert_eq!(cipher.open_in_place(id(3), &NONCE, AAD, &mut [], &[0; TAG_LEN]), Err(unknown));
+        cipher.keystore().set(id(3), Dek::new([3; 32])).expect("no conflict");
+        assert!(clone.seal(id(3), &NONCE, AAD, b"").is_ok());
+        assert!(cipher.keystore().remove(id(3)));
+        assert_eq!(clone.seal(id(3), &NONCE, AAD, b""), Err(unknown));
+    }
+
+    #[test]
+    fn debug_shows_ids_alone() {
+        let shown = "Cipher { keystore: Keystore { ids: [DekId(1), DekId(2)], .. } }";
+        assert_eq!(format!("{:?}", cipher()), shown);
+    }
+}

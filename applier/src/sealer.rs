@@ -113,3 +113,112 @@ impl fmt::Debug for Sealer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::thread;
+
+    use super::*;
+    use crate::cipher::Cipher;
+    use crate::envelope::Envelope;
+    use crate::nonce::Nonce;
+    use crate::secret::Dek;
+
+    const EPOCH: LocalEpoch = LocalEpoch(7);
+
+    fn id() -> DekId {
+        DekId::new(2).expect("not 0")
+    }
+
+    fn keystore() -> Arc<Keystore> {
+        let keystore = Keystore::new();
+        keystore.set(id(), Dek::new([0xab; 32])).expect("no conflict");
+        Arc::new(keystore)
+    }
+
+    fn sealer(purpose: Purpose) -> Sealer {
+        Sealer::new(purpose, id(), EPOCH, 0x1234, &keystore()).expect("the key is loaded")
+    }
+
+    fn nonce(envelope: &[u8]) -> Nonce {
+        Envelope::decode(envelope).expect("it was just sealed").nonce
+    }
+
+    #[test]
+    fn there_is_no_sealer_of_a_key_that_is_not_loaded() {
+        assert!(Sealer::new(Purpose::Raft, id(), EPOCH, 0x1234, &Keystore::new()).is_none());
+    }
+
+    #[test]
+    fn what_it_seals_opens_and_carries_the_claim() {
+        let cipher = Cipher::new(keystore());
+        let entry = sealer(Purpose::Raft).seal_entry(b"entry").expect("nonces are left");
+        assert_eq!(raft::open(&cipher, &entry).as_deref(), Ok(&b"entry"[..]));
+        let value = sealer(Purpose::Storage).seal_value(5, b"key", b"value").expect("nonces are left");
+        assert_eq!(storage::open(&cipher, 5, b"key", &value).as_deref(), Ok(&b"value"[..]));
+        for envelope in [entry, value] {
+            assert_eq!(nonce(&envelope), Nonce::new(0x1234, EPOCH, 1));
+            assert_eq!(Envelope::decode(&envelope).map(|envelope| envelope.key_id), Ok(id()));
+        }
+    }
+
+    #[test]
+    fn the_key_of_one_purpose_does_not_seal_for_the_other_and_no_nonce_is_used_up() {
+        let raft = sealer(Purpose::Raft);
+        let error = SealError::WrongPurpose { purpose: Purpose::Raft };
+        assert_eq!(raft.seal_value(0, b"key", b"value"), Err(error));
+        let storage = sealer(Purpose::Storage);
+        let error = SealError::WrongPurpose { purpose: Purpose::Storage };
+        assert_eq!(storage.seal_entry(b"entry"), Err(error));
+        assert_eq!((raft.nonces().issued(), storage.nonces().issued()), (0, 0));
+    }
+
+    #[test]
+    fn the_last_nonce_seals_and_nothing_is_sealed_after_it() {
+        let exhausted = SealError::NonceExhausted(NonceExhausted { node16: 0x1234, epoch: EPOCH });
+        for purpose in [Purpose::Storage, Purpose::Raft] {
+            let nonces = NonceFactory::starting_after(0x1234, EPOCH, u64::MAX - 1);
+            let sealer = Sealer::with_nonces(purpose, id(), nonces, &keystore()).expect("loaded");
+            let seal = || match purpose {
+                Purpose::Storage => sealer.seal_value(0, b"key", b"value"),
+                Purpose::Raft => sealer.seal_entry(b"entry"),
+            };
+            assert_eq!(nonce(&seal().expect("one nonce is left")).count(), u64::MAX);
+            assert_eq!(seal(), Err(exhausted));
+            assert_eq!(seal(), Err(exhausted));
+        }
+    }
+
+    #[test]
+    fn threads_that_share_it_never_seal_with_the_same_nonce() {
+        let sealer = Arc::new(sealer(Purpose::Storage));
+        let seal = || -> Vec<u64> {
+            let value = |_| sealer.seal_value(0, b"key", b"value").expect("nonces are left");
+            (0..500).map(value).map(|value| nonce(&value).count()).collect()
+        };
+        let counts: BTreeSet<u64> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(seal)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("it only seals")).collect()
+        });
+        assert_eq!(counts, (1..=4_000).collect());
+    }
+
+    #[test]
+    fn it_outlives_the_removal_of_its_key() {
+        let keystore = keystore();
+        let sealer = Sealer::new(Purpose::Raft, id(), EPOCH, 0x1234, &keystore).expect("loaded");
+        assert!(keystore.remove(id()));
+        assert!(sealer.seal_entry(b"entry").is_ok());
+    }
+
+    #[test]
+    fn debug_shows_the_claim_and_no_key_bytes() {
+        let shown = format!("{:?}", sealer(Purpose::Raft));
+        assert_eq!(
+            shown,
+            "Sealer { purpose: Raft, key_id: DekId(2), \
+             nonces: NonceFactory { node16: 4660, epoch: LocalEpoch(7), issued: 0 }, .. }"
+        );
+    }
+}

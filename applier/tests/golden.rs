@@ -1,8 +1,10 @@
 //! The bytes that the reference system's own code produced, read and written by ours.
 
 use std::io;
+use std::sync::Arc;
 
-use aes_gcm::aead::AeadInOut;
+use applier::envelope::storage::ValueHeader;
+use applier::envelope::{raft, storage};
 use applier::kek::LocalKek;
 use applier::keystore::Keystore;
 use applier::ports::{Entropy, Kek};
@@ -11,7 +13,7 @@ use applier::secret::Dek;
 use applier::wire::{
     Bootstrap, Entry, OP_BOOTSTRAP, OP_REGISTRATION, OP_ROTATION, Rotation, RotationKind, Row,
 };
-use applier::{DekId, Purpose};
+use applier::{Cipher, DekId, LocalEpoch, NodeId, Nonce, NonceFactory, Purpose, Sealer};
 use serde_json::Value;
 
 fn golden() -> Value {
@@ -135,29 +137,73 @@ fn a_key_wraps_to_the_blob_of_the_reference_and_opens_from_it() {
     assert_eq!(kek.unwrap(&bytes(vector, "blob")).expect("it opens"), dek);
 }
 
-/// `version 1 | flag 0 | key id 4 | nonce 12` stand before the ciphertext of an envelope.
-const ENVELOPE_HEADER_LEN: usize = 18;
-
-/// The cipher of the keystore seals the vector's plaintext to the rest of the vector's envelope.
-fn check_envelope(vectors: &Value, envelope: &str, aad: &[u8]) {
-    let id = DekId::new(number(vectors, "key_id")).expect("not 0");
-    let keystore = Keystore::new();
-    keystore.set(id, Dek::new(key(vectors, "dek"))).expect("the keystore was empty");
-    let cipher = keystore.aead(id).expect("it was just set");
-    let nonce: [u8; 12] = bytes(vectors, "nonce").try_into().expect("a nonce has 12 bytes");
-    let mut sealed = text(vectors, "plaintext_utf8").as_bytes().to_vec();
-    cipher.encrypt_in_place((&nonce).into(), aad, &mut sealed).expect("a short plaintext");
-    let expected = &bytes(&vectors[envelope], "bytes")[ENVELOPE_HEADER_LEN..];
-    assert_eq!(hex::encode(sealed), hex::encode(expected));
+fn nonce(object: &Value, field: &str) -> Nonce {
+    Nonce::from_bytes(bytes(object, field).try_into().expect("a nonce has 12 bytes"))
 }
 
 #[test]
-fn the_ciphers_of_the_keystore_seal_like_the_reference() {
+fn the_first_nonce_is_that_of_the_reference() {
+    let vector = &golden()["nonce"];
+    let (node16, epoch) = (number(vector, "node16"), LocalEpoch(number(vector, "epoch")));
+    let first = NonceFactory::new(node16, epoch).next().expect("none was issued yet");
+    assert_eq!(hex::encode(first.as_bytes()), text(vector, "first"));
+    let found = nonce(vector, "first");
+    assert_eq!((found.node16(), found.epoch(), found.count()), (node16, epoch, 1));
+}
+
+#[test]
+fn raft_ids_are_the_nodes_that_they_are_to_the_reference() {
+    let golden = golden();
+    let vectors = golden["node_id_fnv1a64"].as_object().expect("ids");
+    assert_eq!(vectors.len(), 3);
+    for (raft_id, node) in vectors {
+        assert_eq!(NodeId::of_raft_id(raft_id).map(|node| node.to_string()).as_deref(), node.as_str());
+    }
+}
+
+/// The key of the envelopes, and a cipher that has it.
+fn cipher(vectors: &Value) -> (DekId, Cipher) {
+    let id = DekId::new(number(vectors, "key_id")).expect("not 0");
+    let keystore = Keystore::new();
+    keystore.set(id, Dek::new(key(vectors, "dek"))).expect("the keystore was empty");
+    (id, Cipher::new(Arc::new(keystore)))
+}
+
+/// A sealer whose first nonce is that of the envelopes.
+fn sealer(vectors: &Value, purpose: Purpose) -> Sealer {
+    let (id, cipher) = cipher(vectors);
+    let first = nonce(vectors, "nonce");
+    let nonces = NonceFactory::starting_after(first.node16(), first.epoch(), first.count() - 1);
+    Sealer::with_nonces(purpose, id, nonces, cipher.keystore()).expect("the key is loaded")
+}
+
+#[test]
+fn a_log_entry_is_sealed_to_the_bytes_of_the_reference_and_opens_from_them() {
     let vectors = &golden()["envelopes"];
-    check_envelope(vectors, "raft", &bytes(&vectors["raft"], "aad"));
-    // The first six bytes of the envelope, the value's header and its key are what a stored value is bound to.
-    let storage = &vectors["storage"];
-    let header = bytes(storage, "bytes")[..6].to_vec();
-    let aad = [header, bytes(storage, "value_header"), text(storage, "pebble_key_utf8").into()].concat();
-    check_envelope(vectors, "storage", &aad);
+    let (vector, plaintext) = (&vectors["raft"], text(vectors, "plaintext_utf8").as_bytes());
+    let (id, cipher) = cipher(vectors);
+    assert_eq!(hex::encode(raft::aad(id)), text(vector, "aad"));
+    let sealed = sealer(vectors, Purpose::Raft).seal_entry(plaintext).expect("a nonce is left");
+    assert_eq!(hex::encode(sealed), text(vector, "bytes"));
+    let sealed = raft::seal(&cipher, id, &nonce(vectors, "nonce"), plaintext).expect("the key is loaded");
+    assert_eq!(hex::encode(sealed), text(vector, "bytes"));
+    assert_eq!(raft::open(&cipher, &bytes(vector, "bytes")).as_deref(), Ok(plaintext));
+}
+
+#[test]
+fn a_value_is_sealed_to_the_bytes_of_the_reference_and_read_from_them() {
+    let vectors = &golden()["envelopes"];
+    let (vector, plaintext) = (&vectors["storage"], text(vectors, "plaintext_utf8").as_bytes());
+    let (id, cipher) = cipher(vectors);
+    let table_key = text(vector, "pebble_key_utf8").as_bytes();
+    let header = ValueHeader::encrypted(0);
+    assert_eq!(hex::encode(header.encode()), text(vector, "value_header"));
+    let sealed =
+        sealer(vectors, Purpose::Storage).seal_value(0, table_key, plaintext).expect("a nonce is left");
+    assert_eq!(hex::encode(sealed), text(vector, "bytes"));
+    let sealed = storage::seal(&cipher, id, &nonce(vectors, "nonce"), 0, table_key, plaintext);
+    assert_eq!(hex::encode(sealed.expect("the key is loaded")), text(vector, "bytes"));
+    let stored = [bytes(vector, "value_header"), bytes(vector, "bytes")].concat();
+    let (found, value) = storage::read(&cipher, table_key, &stored).expect("it is the reference's own");
+    assert_eq!((found, &value[..]), (header, plaintext));
 }

@@ -213,3 +213,6 @@ fn rebadged(cipher: &Cipher, expire_at: u64, table_key: &[u8], body: &[u8]) -> O
         opens(aead, key_id, expire_at) || (expire_at != 0 && opens(aead, key_id, 0))
     })
 }
+
+#[cfg(test)]
+mod tests;
