@@ -11,6 +11,7 @@
 //! - [`admission`] is the leader's side: which requests become entries. [`snapshot`] is what stands for entries that are
 //!   no longer there.
 //! - [`wire`] is the entry format, [`sidecar`] the file, [`registry`] the rows, [`keystore`] the memory.
+//! - [`mod@preflight`] and [`known`] are the guards of a start, in their order: what was configured, and what the host knows.
 //! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
 //!
 //! What it promises:
@@ -41,6 +42,7 @@
 //!     node: NodeId::new(0x11).expect("not 0"),
 //!     database: path("registry.redb"),
 //!     keyring: Some(KeyringConfig { kek: kek.clone(), sidecar: path("keys.json") }),
+//!     known: Default::default(),
 //! };
 //! let mut applier = Applier::open(OsFiles, &config, Arc::new(SystemClock))?;
 //!
@@ -64,9 +66,12 @@ pub mod fault;
 pub mod ids;
 pub mod kek;
 pub mod keystore;
+pub mod known;
 pub mod os;
 pub mod outcome;
 pub mod ports;
+pub mod preflight;
+pub mod probe;
 pub mod registry;
 pub mod secret;
 pub mod sidecar;
@@ -76,6 +81,7 @@ pub mod wire;
 pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
 pub use apply::{Applier, Config, InstallError, KeyringConfig, PromiseError};
 pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
+pub use known::Known;
 pub use outcome::{ApplyError, HaltCause, NoOp, Outcome, Reject, StartError};
 pub use ports::KekCheck;
 pub use snapshot::{Snapshot, SnapshotError};

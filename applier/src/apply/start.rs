@@ -10,6 +10,7 @@ use super::{Applier, ArcClock, Held, Keyring};
 use crate::fault::{IoFault, parent};
 use crate::ids::{DekId, NodeId, RaftIndex};
 use crate::keystore::Keystore;
+use crate::known::{Guards, Known, Said};
 use crate::outcome::StartError;
 use crate::ports::{BlobFault, Clock, Files, Kek, KekCheck, UnwrapError};
 use crate::registry::{self, RedbRegistry, Registry};
@@ -26,6 +27,8 @@ pub struct Config {
     pub database: String,
     /// KEK and sidecar path, or `None` where encryption is not configured.
     pub keyring: Option<KeyringConfig>,
+    /// What the host knows of the cluster.
+    pub known: Known,
 }
 
 /// KEK and sidecar path, which come together.
@@ -43,6 +46,7 @@ impl std::fmt::Debug for Config {
             .field("node", &self.node)
             .field("database", &self.database)
             .field("sidecar", &self.keyring.as_ref().map(|keyring| &keyring.sidecar))
+            .field("known", &self.known)
             .finish()
     }
 }
@@ -106,7 +110,7 @@ impl<F: Files> Applier<F> {
 }
 
 impl<F: Files, R: Registry> Applier<F, R> {
-    /// Starts on an open database, whose lock keeps a second process out.
+    /// Starts on an open database, whose lock keeps a second process out. [`crate::known`] has the order of the guards.
     ///
     /// # Errors
     /// [`StartError`], each with the way out.
@@ -121,6 +125,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             kek: Arc::clone(&keyring.kek),
             path: SidecarPath::new(&keyring.sidecar),
         });
+        let guards = Guards { node: config.node, known: &config.known, registry: &registry };
         let proof = registry.sidecar_index()?;
         let promised = registry.kek_check()?.map(KekCheck::from_u64);
         let keystore = Keystore::new();
@@ -131,12 +136,15 @@ impl<F: Files, R: Registry> Applier<F, R> {
                     sync_dir(&files, keyring.path.dir())?;
                 }
                 keyring.path.remove_leftover(&files)?;
-                load(&files, keyring, &keystore, proof)?
+                load(&files, keyring, &keystore, proof, &guards)?
             }
             None if proof > RaftIndex::ZERO => return Err(StartError::KeyringRequired { applied: proof }),
             None => match promised {
                 Some(promised) => return Err(StartError::KeyringPromised { promised }),
-                None => Held::Nothing,
+                None => {
+                    guards.before_keys(&Said::of(None))?;
+                    Held::Nothing
+                }
             },
         };
         let applied = registry.applied_index()?;
@@ -164,19 +172,25 @@ fn keep_promise(kek: &dyn Kek, promised: Option<KekCheck>) -> Result<(), StartEr
 }
 
 /// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
-fn load<F: Files>(
+fn load<F: Files, R: Registry>(
     files: &F,
     keyring: &Keyring,
     keystore: &Keystore,
     proof: RaftIndex,
+    guards: &Guards<'_, R>,
 ) -> Result<Held, StartError> {
     let path = || keyring.path.path().to_owned();
-    match read(files, &keyring.path)? {
+    let found = read(files, &keyring.path)?;
+    let said = Said::of(found.as_ref().map(|(content, _)| content));
+    guards.before_keys(&said)?;
+    match found {
         None if proof > RaftIndex::ZERO => Err(StartError::SidecarMissing { path: path(), applied: proof }),
         None => Ok(Held::Nothing),
         Some((SidecarContent::Foreign(foreign), _)) => {
             let wrapped = foreign.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()));
-            hydrate(keystore, &unwrap_all(keyring.kek.as_ref(), wrapped)?);
+            let keys = unwrap_all(keyring.kek.as_ref(), wrapped)?;
+            guards.after_keys(&said)?;
+            hydrate(keystore, &keys);
             Ok(Held::Foreign(Box::new(foreign)))
         }
         Some((SidecarContent::Ours(sidecar), _)) if sidecar.raft_applied_index < proof => {
@@ -185,6 +199,7 @@ fn load<F: Files>(
         }
         Some((SidecarContent::Ours(sidecar), bytes)) => {
             let keys = unwrap_all(keyring.kek.as_ref(), wrapped_keys(&sidecar))?;
+            guards.after_keys(&said)?;
             // What decodes as ours is canonical, so these are the bytes that encoding it would give.
             keyring.path.write(files, &bytes)?;
             hydrate(keystore, &keys);

@@ -14,8 +14,8 @@ use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
 use applier::wire::Entry;
 use applier::{
-    Admission, Applier, ApplyError, Config, DekId, InstallError, KekCheck, KeyringConfig, NodeId, Outcome,
-    PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
+    Admission, Applier, ApplyError, Config, DekId, InstallError, KekCheck, KeyringConfig, Known, NodeId,
+    Outcome, PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
 };
 
 pub(crate) use disk::{Effect, Fault, FaultyFiles, Op};
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) registry: Rc<RefCell<RegistryControl>>,
     /// Whether the next start has a keyring.
     pub(crate) keyring: bool,
+    /// What the host knows at the next start.
+    pub(crate) known: Known,
     node: Option<Node>,
 }
 
@@ -84,6 +86,7 @@ impl World {
             clock: Arc::new(FixedClock::at(NOW)),
             registry: Rc::default(),
             keyring: true,
+            known: Known::default(),
             node: None,
         }
     }
@@ -130,6 +133,7 @@ impl World {
             node: NodeId::new(N1).expect("not 0"),
             database: self.database_path(),
             keyring: self.keyring.then(keyring),
+            known: self.known.clone(),
         }
     }
 
