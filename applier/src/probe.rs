@@ -42,7 +42,10 @@ pub fn probe<F: Files>(files: &F, sidecar: &str) -> Result<(), StartError> {
     match probe.write(files, CONTENT) {
         Ok(()) => Ok(remove(files, probe.path())?),
         Err(error) => {
-            if let Err(fault) = remove(files, probe.path()) {
+            for fault in [probe.remove_leftover(files), remove(files, probe.path())]
+                .into_iter()
+                .filter_map(Result::err)
+            {
                 tracing::warn!(%fault, "the next probe has to remove it");
             }
             match error.fault {

@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) registry: Rc<RefCell<RegistryControl>>,
     /// Whether the next start has a keyring.
     pub(crate) keyring: bool,
+    /// Under which id the next start is.
+    pub(crate) full_node_id: u64,
     /// What the host knows at the next start.
     pub(crate) known: Known,
     node: Option<Node>,
@@ -86,6 +88,7 @@ impl World {
             clock: Arc::new(FixedClock::at(NOW)),
             registry: Rc::default(),
             keyring: true,
+            full_node_id: N1,
             known: Known::default(),
             node: None,
         }
@@ -130,7 +133,7 @@ impl World {
     pub(crate) fn config(&self) -> Config {
         let keyring = || KeyringConfig { kek: self.kek.clone(), sidecar: self.sidecar_path() };
         Config {
-            node: NodeId::new(N1).expect("not 0"),
+            node: NodeId::new(self.full_node_id).expect("not 0"),
             database: self.database_path(),
             keyring: self.keyring.then(keyring),
             known: self.known.clone(),
