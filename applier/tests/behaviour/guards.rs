@@ -166,7 +166,7 @@ fn before_the_bootstrap_low_bits_are_nobodys_concern() {
     // A file without keys, as the reference writes it before its bootstrap.
     let mut world = World::new();
     world.known.peers = nodes(&[N1_TWIN]);
-    world.put_sidecar(&empty_foreign_bytes());
+    world.put_sidecar(&empty_foreign_bytes(2));
     world.restart();
     assert!(world.node().foreign().is_some());
 }
