@@ -12,6 +12,7 @@
 //!   no longer there.
 //! - [`wire`] is the entry format, [`sidecar`] the file, [`registry`] the rows, [`keystore`] the memory.
 //! - [`cipher`], [`nonce`] and [`envelope`] are what values and entries are sealed with, [`sealer`] is what a claim gives.
+//! - [`mod@preflight`] and [`known`] are the guards of a start, in their order: what was configured, and what the host knows.
 //! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
 //!
 //! What it promises:
@@ -104,6 +105,7 @@
 //!     node: NodeId::new(0x11).expect("not 0"),
 //!     database: path("registry.redb"),
 //!     keyring: Some(KeyringConfig { kek: kek.clone().into(), sidecar: path("keys.json") }),
+//!     known: Default::default(),
 //! };
 //! let mut applier = Applier::open(OsFiles, &config, Arc::new(SystemClock))?;
 //!
@@ -129,10 +131,13 @@ pub mod fault;
 pub mod ids;
 pub mod kek;
 pub mod keystore;
+pub mod known;
 pub mod nonce;
 pub mod os;
 pub mod outcome;
 pub mod ports;
+pub mod preflight;
+pub mod probe;
 pub mod registry;
 pub mod sealer;
 pub mod secret;
@@ -148,6 +153,7 @@ pub use apply::{
 pub use cipher::{Cipher, CipherError};
 pub use envelope::{Envelope, EnvelopeError, OpenError};
 pub use ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
+pub use known::Known;
 pub use nonce::{Nonce, NonceExhausted, NonceFactory};
 pub use outcome::{ApplyError, HaltCause, NoOp, Outcome, Reject, StartError};
 pub use ports::KekCheck;

@@ -2,7 +2,7 @@
 
 use crate::envelope::OpenError;
 use crate::fault::IoFault;
-use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
+use crate::ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
 use crate::ports::{BlobFault, KekCheck};
 use crate::registry::{Clash, CommitError, RegistryError};
 use crate::sidecar::file::WriteFault;
@@ -378,5 +378,70 @@ pub enum StartError {
         found: LocalEpoch,
         /// Epoch in the database.
         claimed: LocalEpoch,
+    },
+    /// There is a sidecar, and encryption is not enabled.
+    #[error(
+        "there is a sidecar at {path:?} and encryption is not enabled, so its keys would be ignored; enable encryption, \
+         with the KEK of this node"
+    )]
+    SidecarPresentWithoutFlag {
+        /// The sidecar.
+        path: String,
+    },
+    /// Encryption is enabled, and there is no KEK.
+    #[error("encryption is enabled and there is no KEK; configure the KEK of this node's cluster")]
+    KekRequiredWithFlag,
+    /// Encryption is enabled, and nobody has said where the sidecar is.
+    #[error("encryption is enabled and there is no sidecar path; configure one, the same at every start")]
+    SidecarPathRequiredWithFlag,
+    /// A sync that the sidecar depends on fails.
+    #[error(
+        "{0}; what the sidecar says must outlast a power loss, so put it on a filesystem that can sync files and directories"
+    )]
+    UnsupportedFilesystem(IoFault),
+    /// The host's snapshot and the sidecar are of different histories.
+    #[error(
+        "the newest snapshot here has its raft cutover at index {snapshot}, and the sidecar has it at {sidecar} (0: none, \
+         or no sidecar); configure this node's sidecar path and KEK, put its newest sidecar back if it is another one, or \
+         remove this node and add it again"
+    )]
+    CutoverDivergence {
+        /// Index that the snapshot carries.
+        snapshot: RaftIndex,
+        /// Index that the sidecar carries; 0 where there is none.
+        sidecar: RaftIndex,
+    },
+    /// Two nodes of this cluster would write under the same nonces.
+    #[error(
+        "the nodes {one} and {other} have the same low 16 bits, so their nonces would repeat; remove one of them from \
+         the cluster, leave it out of the peers that this node is started with, and add it again under another id"
+    )]
+    NodeIdCollision {
+        /// The lower id.
+        one: NodeId,
+        /// The higher id.
+        other: NodeId,
+    },
+    /// Another node writes under this node's nonces.
+    #[error(
+        "under key {id} the low 16 bits of this node, {node}, are registered for node {other:016x}; start this node \
+         under its own id, or remove it and add it again under one with other low bits"
+    )]
+    RowOfAnotherNode {
+        /// The active key.
+        id: DekId,
+        /// This node.
+        node: NodeId,
+        /// The node of the row.
+        other: u64,
+    },
+    /// Entries are in envelopes, which one Raft group alone can open.
+    #[error(
+        "the raft envelope is in force and this process runs {got} raft groups; its cutover index is that of one log, so \
+         start it with exactly one"
+    )]
+    ShardGroups {
+        /// How many there are.
+        got: u32,
     },
 }

@@ -37,7 +37,12 @@ fn seeds(criterion: &mut Criterion) {
     let kek = Arc::new(LocalKek::new([7; 32]));
     let keyring = KeyringConfig { kek, sidecar: "/keys.json".to_owned() };
     let node = NodeId::new(1).expect("not 0");
-    let config = Config { node, database: "/registry.redb".to_owned(), keyring: Some(keyring) };
+    let config = Config {
+        node,
+        database: "/registry.redb".to_owned(),
+        keyring: Some(keyring),
+        known: Default::default(),
+    };
     let disk = Disk::with(Profile::Posix, Lies::NONE, Trace::hashing());
     let open = |disk: &Disk| open_database(&SimFiles::new(disk.mount()), &config).expect("no fault is armed");
     let database = open(&disk);

@@ -57,7 +57,12 @@ struct Logical {
 /// Applies the log in two lives, the second of which gets the whole log again.
 fn apply<F: Files + Clone>(files: &F, database: String, sidecar: String) -> Logical {
     let keyring = KeyringConfig { kek: kek(), sidecar: sidecar.clone() };
-    let config = Config { node: NodeId::new(0x11).expect("not 0"), database, keyring: Some(keyring) };
+    let config = Config {
+        node: NodeId::new(0x11).expect("not 0"),
+        database,
+        keyring: Some(keyring),
+        known: Default::default(),
+    };
     let start = || {
         let clock = Arc::new(FixedClock(1_700_000_000));
         Applier::open(files.clone(), &config, clock).expect("a start without faults")

@@ -12,6 +12,7 @@ use crate::fault::{IoFault, parent};
 use crate::ids::{DekId, NodeId, RaftIndex};
 use crate::kek::{KekRing, RingError};
 use crate::keystore::Keystore;
+use crate::known::{Guards, Known, Said};
 use crate::outcome::StartError;
 use crate::ports::{BlobFault, Clock, Files, Kek, UnwrapError};
 use crate::registry::{self, Local, RedbRegistry, Registry};
@@ -28,6 +29,8 @@ pub struct Config {
     pub database: String,
     /// KEK and sidecar path, or `None` where encryption is not configured.
     pub keyring: Option<KeyringConfig>,
+    /// What the host knows of the cluster.
+    pub known: Known,
 }
 
 /// KEK and sidecar path, which come together.
@@ -45,6 +48,7 @@ impl std::fmt::Debug for Config {
             .field("node", &self.node)
             .field("database", &self.database)
             .field("sidecar", &self.keyring.as_ref().map(|keyring| &keyring.sidecar))
+            .field("known", &self.known)
             .finish()
     }
 }
@@ -111,7 +115,7 @@ impl<F: Files> Applier<F> {
 }
 
 impl<F: Files, R: Registry> Applier<F, R> {
-    /// Starts on an open database, whose lock keeps a second process out.
+    /// Starts on an open database, whose lock keeps a second process out. [`crate::known`] has the order of the guards.
     ///
     /// # Errors
     /// [`StartError`], each with the way out.
@@ -126,6 +130,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             .keyring
             .as_ref()
             .map(|keyring| Keyring { ring: keyring.kek.clone(), path: SidecarPath::new(&keyring.sidecar) });
+        let guards = Guards { node: config.node, known: &config.known, registry: &registry };
         let local = registry.local()?;
         let proof = local.sidecar_index;
         let keystore = Keystore::new();
@@ -136,12 +141,15 @@ impl<F: Files, R: Registry> Applier<F, R> {
                     sync_dir(&files, keyring.path.dir())?;
                 }
                 keyring.path.remove_leftover(&files)?;
-                load(&files, keyring, &keystore, &local)?
+                load(&files, keyring, &keystore, &local, &guards)?
             }
             None if proof > RaftIndex::ZERO => return Err(StartError::KeyringRequired { applied: proof }),
             None => match local.kek {
                 Some(promised) => return Err(StartError::KeyringPromised { promised }),
-                None => Held::Nothing,
+                None => {
+                    guards.before_keys(&Said::of(None))?;
+                    Held::Nothing
+                }
             },
         };
         let applied = registry.applied_index()?;
@@ -183,20 +191,26 @@ impl From<RingError> for StartError {
 }
 
 /// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
-fn load<F: Files>(
+fn load<F: Files, R: Registry>(
     files: &F,
     keyring: &Keyring,
     keystore: &Keystore,
     local: &Local,
+    guards: &Guards<'_, R>,
 ) -> Result<Held, StartError> {
     let proof = local.sidecar_index;
     let path = || keyring.path.path().to_owned();
-    match read(files, &keyring.path)? {
+    let found = read(files, &keyring.path)?;
+    let said = Said::of(found.as_ref().map(|(content, _)| content));
+    guards.before_keys(&said)?;
+    match found {
         None if proof > RaftIndex::ZERO => Err(StartError::SidecarMissing { path: path(), applied: proof }),
         None => Ok(Held::Nothing),
         Some((SidecarContent::Foreign(foreign), _)) => {
             let wrapped = foreign.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()));
-            hydrate(keystore, &unwrap_all(keyring.ring.in_force(local.kek)?, wrapped)?);
+            let keys = unwrap_all(keyring.ring.in_force(local.kek)?, wrapped)?;
+            guards.after_keys(&said)?;
+            hydrate(keystore, &keys);
             Ok(Held::Foreign(Box::new(foreign)))
         }
         Some((SidecarContent::Ours(sidecar), _)) if sidecar.raft_applied_index < proof => {
@@ -206,6 +220,7 @@ fn load<F: Files>(
         Some((SidecarContent::Ours(sidecar), bytes)) => {
             check_epochs(&sidecar, local, path)?;
             let keys = unwrap_all(in_force(&keyring.ring, &sidecar, local)?, wrapped_keys(&sidecar))?;
+            guards.after_keys(&said)?;
             // What decodes as ours is canonical, so these are the bytes that encoding it would give.
             keyring.path.write(files, &bytes)?;
             hydrate(keystore, &keys);

@@ -110,23 +110,30 @@ fn nothing_is_applied_on_a_foreign_sidecar() {
     assert_eq!(world.state(), before);
 }
 
+/// The bytes of a sidecar as the reference system writes it before its bootstrap.
+pub(crate) fn empty_foreign_bytes(version: u64) -> Vec<u8> {
+    let cutover = if version == 1 { "" } else { "\n  \"storage_envelope_cutover_index\": 0," };
+    format!(
+        "{{\n  \"version\": {version},\n  \"raft_applied_index\": 0,\n  \"storage_envelope_active\": false,{cutover}\n  \
+         \"raft_envelope_cutover_index\": 0,\n  \"active\": {{\n    \"storage\": 0,\n    \"raft\": 0\n  }},\n  \
+         \"keys\": null\n}}"
+    )
+    .into_bytes()
+}
+
 #[test]
 fn an_empty_sidecar_of_the_reference_is_foreign_too() {
-    for (version, cutover) in [(1, ""), (2, "\n  \"storage_envelope_cutover_index\": 0,")] {
-        let text = format!(
-            "{{\n  \"version\": {version},\n  \"raft_applied_index\": 0,\n  \"storage_envelope_active\": false,{cutover}\n  \
-             \"raft_envelope_cutover_index\": 0,\n  \"active\": {{\n    \"storage\": 0,\n    \"raft\": 0\n  }},\n  \
-             \"keys\": null\n}}"
-        );
+    for version in [1, 2] {
+        let bytes = empty_foreign_bytes(version);
         let mut world = World::new();
-        world.put_sidecar(text.as_bytes());
+        world.put_sidecar(&bytes);
         world.restart();
         assert_eq!(world.node().active(Purpose::Storage), None);
         assert!(world.keys().is_empty());
         world.check_failed(1, &bootstrap(), ApplyError::Foreign);
         let refused = world.node_mut().adopt(&Adoption::default());
         assert_eq!(refused, Err(AdoptError::Bootstraps { found: 0 }));
-        assert_eq!(world.sidecar_bytes(), Some(text.into_bytes()));
+        assert_eq!(world.sidecar_bytes(), Some(bytes));
     }
 }
 

@@ -30,6 +30,7 @@ fn config(world: &Surroundings, kek: Arc<dyn Kek>) -> Config {
         node: NodeId::new(world.node).expect("not 0"),
         database: DATABASE.to_owned(),
         keyring: world.keyring.then(|| KeyringConfig { kek: kek.into(), sidecar }),
+        known: applier::Known::default(),
     }
 }
 

@@ -602,5 +602,13 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::EqualKeyBytes(..) => "equal-key-bytes",
         E::KeyringPromised { .. } => "keyring-promised",
         E::OtherKek { .. } => "other-kek",
+        E::SidecarPresentWithoutFlag { .. } => "sidecar-without-flag",
+        E::KekRequiredWithFlag => "kek-required",
+        E::SidecarPathRequiredWithFlag => "sidecar-path-required",
+        E::UnsupportedFilesystem(_) => "unsupported-filesystem",
+        E::CutoverDivergence { .. } => "cutover-divergence",
+        E::NodeIdCollision { .. } => "node-id-collision",
+        E::RowOfAnotherNode { .. } => "row-of-another-node",
+        E::ShardGroups { .. } => "shard-groups",
     }
 }

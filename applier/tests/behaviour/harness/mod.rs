@@ -14,8 +14,8 @@ use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
 use applier::wire::Entry;
 use applier::{
-    Admission, Applier, ApplyError, Config, DekId, InstallError, KekCheck, KeyringConfig, NodeId, Outcome,
-    PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
+    Admission, Applier, ApplyError, Config, DekId, InstallError, KekCheck, KeyringConfig, Known, NodeId,
+    Outcome, PromiseError, Purpose, RaftIndex, Reject, Snapshot, StartError,
 };
 
 pub(crate) use disk::{Effect, Fault, FaultyFiles, Op};
@@ -44,6 +44,10 @@ pub(crate) struct World {
     pub(crate) registry: Rc<RefCell<RegistryControl>>,
     /// Whether the next start has a keyring.
     pub(crate) keyring: bool,
+    /// Under which id the next start is.
+    pub(crate) full_node_id: u64,
+    /// What the host knows at the next start.
+    pub(crate) known: Known,
     node: Option<Node>,
 }
 
@@ -83,6 +87,8 @@ impl World {
             clock: Arc::new(FixedClock::at(NOW)),
             registry: Rc::default(),
             keyring: true,
+            full_node_id: N1,
+            known: Known::default(),
             node: None,
         }
     }
@@ -126,9 +132,10 @@ impl World {
     pub(crate) fn config(&self) -> Config {
         let keyring = || KeyringConfig { kek: self.kek.clone().into(), sidecar: self.sidecar_path() };
         Config {
-            node: NodeId::new(N1).expect("not 0"),
+            node: NodeId::new(self.full_node_id).expect("not 0"),
             database: self.database_path(),
             keyring: self.keyring.then(keyring),
+            known: self.known.clone(),
         }
     }
 
