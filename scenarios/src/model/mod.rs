@@ -75,6 +75,8 @@ pub enum Reason {
     UnknownKey,
     /// The keystore holds other bytes under the id.
     KeyConflict,
+    /// An entry behind the raft cutover that does not open.
+    NotSealed,
     /// The key has another purpose, or the entry needs another one.
     WrongPurpose,
     /// A key that is in use is not retired.
@@ -119,6 +121,7 @@ impl Reason {
             Reason::KeyIdInUse => "key-id-in-use",
             Reason::UnknownKey => "unknown-key",
             Reason::KeyConflict => "key-conflict",
+            Reason::NotSealed => "not-sealed",
             Reason::WrongPurpose => "wrong-purpose",
             Reason::KeyActive => "key-active",
             Reason::KeyRetired => "key-retired",

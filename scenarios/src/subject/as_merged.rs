@@ -10,7 +10,7 @@
 //! Nothing is undone where a later step refuses or fails, no index is compared or recorded, and a start reads neither
 //! the sidecar nor the keys in it. All of that is on purpose: this is what the harness must be able to convict.
 
-mod lenient;
+pub(super) mod lenient;
 mod mistake;
 #[cfg(test)]
 mod tests;
@@ -40,7 +40,7 @@ use super::member::{Admitted, Host, Member, MemberSnapshot};
 use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
 use crate::seam::{HostsData, SimFiles, SimRegistry};
-use lenient::{Sidecar, SidecarFault};
+use lenient::{AS_MERGED, Sidecar, SidecarFault};
 
 /// Starts on the ports of a world, with the mistake to make, if one.
 pub(crate) fn start(world: &Surroundings, mistake: Option<Mistake>) -> Result<Box<dyn Life>, StartError> {
@@ -58,13 +58,13 @@ fn open(
     mistake: Option<Mistake>,
 ) -> Result<AsMerged<SimFiles, SimRegistry>, StartError> {
     let kek = Arc::clone(&world.kek);
-    let keyring = world.keyring.then(|| Keyring::new(kek, SIDECAR));
+    let keyring = world.keyring.then(|| Keyring::new(kek, SIDECAR, AS_MERGED));
     let registry = SimRegistry::new(open_registry(&world.files, DATABASE)?, Arc::clone(&world.reads));
     let (files, unix_seconds) = (world.files.clone(), world.unix_seconds);
     Ok(AsMerged { files, registry, keyring, unix_seconds, mistake })
 }
 
-fn open_registry<F: Files>(files: &F, path: &str) -> Result<RedbRegistry, StartError> {
+pub(super) fn open_registry<F: Files>(files: &F, path: &str) -> Result<RedbRegistry, StartError> {
     let known = files.len(path).map_err(|error| IoFault::new("look up", path, &error))?;
     if known.is_none() {
         registry::create(files, path)?;
@@ -85,14 +85,16 @@ struct AsMerged<F: Files, R: Registry> {
 }
 
 /// KEK, keystore and sidecar come together or not at all.
-struct Keyring {
-    kek: Arc<dyn Kek>,
-    keystore: Keystore,
-    path: SidecarPath,
+pub(super) struct Keyring {
+    pub(super) kek: Arc<dyn Kek>,
+    pub(super) keystore: Arc<Keystore>,
+    pub(super) path: SidecarPath,
+    /// The version of its sidecar.
+    version: u64,
 }
 
 /// Why an entry stops before its end.
-enum Stop {
+pub(super) enum Stop {
     /// Decided from the entry and the state.
     Refused(Reason),
     /// A step that failed, by its name.
@@ -194,11 +196,17 @@ impl<F: Files, R: Registry> AsMerged<F, R> {
 }
 
 impl Keyring {
-    fn new(kek: Arc<impl Kek + 'static>, path: &str) -> Keyring {
-        Keyring { kek, keystore: Keystore::new(), path: SidecarPath::new(path) }
+    pub(super) fn new(kek: Arc<impl Kek + 'static>, path: &str, version: u64) -> Keyring {
+        Keyring { kek, keystore: Arc::new(Keystore::new()), path: SidecarPath::new(path), version }
     }
 
-    fn unwrap(&self, wrapped: &[u8]) -> Result<Dek, Stop> {
+    /// Every key in memory.
+    pub(super) fn keys(&self) -> Keys {
+        let key = |id: DekId| (id.get(), *self.keystore.dek(id).expect("listed a moment ago").expose());
+        self.keystore.ids().into_iter().map(key).collect()
+    }
+
+    pub(super) fn unwrap(&self, wrapped: &[u8]) -> Result<Dek, Stop> {
         self.kek.unwrap(wrapped).map_err(|error| match error {
             UnwrapError::Blob(_) => Reason::BlobDoesNotOpen.into(),
             UnwrapError::Unavailable(_) => Stop::Broken("unwrap: the KEK is unavailable".to_owned()),
@@ -206,19 +214,19 @@ impl Keyring {
     }
 
     /// The only place where id 0 is noticed.
-    fn hold(&self, id: u32, key: Dek) -> Result<(), Stop> {
+    pub(super) fn hold(&self, id: u32, key: Dek) -> Result<(), Stop> {
         let id = DekId::new(id).ok_or(Reason::ReservedKeyId)?;
         self.keystore.set(id, key).map_err(|_| Reason::KeyConflict.into())
     }
 
-    fn read<F: Files>(&self, files: &F) -> Result<Option<Sidecar>, Stop> {
+    pub(super) fn read<F: Files>(&self, files: &F) -> Result<Option<Sidecar>, Stop> {
         let broken = |what: &dyn std::fmt::Display| Stop::Broken(format!("sidecar read: {what}"));
         let bytes = self.path.read(files).map_err(|fault| broken(&fault.call))?;
-        bytes.map(|bytes| Sidecar::parse(&bytes).map_err(|fault| broken(&fault))).transpose()
+        bytes.map(|bytes| Sidecar::parse(&bytes, self.version).map_err(|fault| broken(&fault))).transpose()
     }
 
-    fn write<F: Files>(&self, files: &F, sidecar: &Sidecar) -> Result<(), Stop> {
-        let bytes = sidecar.encode().map_err(|fault| match fault {
+    pub(super) fn write<F: Files>(&self, files: &F, sidecar: &Sidecar) -> Result<(), Stop> {
+        let bytes = sidecar.encode(self.version).map_err(|fault| match fault {
             // A key cannot be active for both purposes, and the entry wants that.
             SidecarFault::ActivePurposeMismatch => Reason::KeyIdInUse.into(),
             fault => Stop::Broken(format!("sidecar write: {fault}")),
@@ -233,7 +241,7 @@ impl Keyring {
     }
 }
 
-fn answer(done: Result<(), Stop>) -> Delivered {
+pub(super) fn answer(done: Result<(), Stop>) -> Delivered {
     match done {
         Ok(()) => Delivered::Decided(Verdict::Applied),
         Err(Stop::Refused(reason)) => Delivered::Decided(Verdict::Rejected(reason)),
@@ -257,7 +265,7 @@ fn decode(payload: &[u8]) -> Result<Entry, Stop> {
 }
 
 /// The guard against a second bootstrap. It looks at the keys that are active now and never at the batch.
-fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap, mistake: Option<Mistake>) -> Result<(), Reason> {
+pub(super) fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap, mistake: Option<Mistake>) -> Result<(), Reason> {
     let same = |id, wrapped: &[u8]| sidecar.wrapped(id) == Some(wrapped);
     let fresh = sidecar.active() == (0, 0);
     let same_ids = sidecar.active() == (entry.storage_id, entry.raft_id);
@@ -272,7 +280,7 @@ fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap, mistake: Option<Mis
     if fresh || replay { Ok(()) } else { Err(Reason::AlreadyBootstrapped) }
 }
 
-fn unreadable(error: &RegistryError) -> Stop {
+pub(super) fn unreadable(error: &RegistryError) -> Stop {
     let what = match error {
         RegistryError::KeyMalformed { .. } => "malformed key",
         RegistryError::ValueMalformed { .. } => "malformed row",
@@ -309,16 +317,11 @@ impl<F: Files> Life for AsMerged<F, SimRegistry> {
     }
 
     fn sidecar(&self, bytes: &[u8]) -> Result<SidecarView, String> {
-        Sidecar::parse(bytes).map(|sidecar| sidecar.view()).map_err(|fault| fault.to_string())
+        Sidecar::parse(bytes, AS_MERGED).map(|sidecar| sidecar.view()).map_err(|fault| fault.to_string())
     }
 
     fn keys(&self) -> Keys {
-        let keystore = self.keyring.as_ref().map(|keyring| &keyring.keystore);
-        let key = |keystore: &Keystore, id: DekId| {
-            (id.get(), *keystore.dek(id).expect("listed a moment ago").expose())
-        };
-        let keys = keystore.map(|keystore| keystore.ids().into_iter().map(|id| key(keystore, id)).collect());
-        keys.unwrap_or_default()
+        self.keyring.as_ref().map(Keyring::keys).unwrap_or_default()
     }
 }
 

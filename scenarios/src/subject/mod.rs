@@ -1,5 +1,6 @@
 //! Subjects: what is put to the test. One [`Life`] is one node between two crashes.
 
+pub(crate) mod as_head;
 pub(crate) mod as_merged;
 pub(crate) mod hardened;
 pub(crate) mod host;
@@ -40,6 +41,8 @@ pub enum Subject {
     Hardened,
     /// The reference's apply path as it was merged, leniency and defects included.
     AsMerged,
+    /// The reference as it is later, with epochs, envelopes and cutovers, and the defects of these.
+    AsHead,
     /// One of the two made wrong, by a mistake of its own or by ports that lie to it.
     Wrong(&'static Wrong),
     /// Our applier with one call left out, or two swapped.
@@ -48,13 +51,14 @@ pub enum Subject {
 
 impl Subject {
     /// Every subject that is what it says.
-    pub const ALL: [Subject; 2] = [Subject::Hardened, Subject::AsMerged];
+    pub const ALL: [Subject; 3] = [Subject::Hardened, Subject::AsMerged, Subject::AsHead];
 
     /// Its name on the command line and in seed files.
     pub const fn name(self) -> &'static str {
         match self {
             Subject::Hardened => "hardened",
             Subject::AsMerged => "as-merged",
+            Subject::AsHead => "as-head",
             Subject::Wrong(wrong) => wrong.name,
             Subject::Changed(_) => "hardened-changed",
         }
@@ -65,6 +69,7 @@ impl Subject {
         match self {
             Subject::Hardened | Subject::Changed(_) => Rules::Hardened,
             Subject::AsMerged => Rules::AsMerged,
+            Subject::AsHead => Rules::AsHead,
             Subject::Wrong(wrong) => wrong.base().rules(),
         }
     }
@@ -73,7 +78,7 @@ impl Subject {
     pub const fn keeps_index(self) -> bool {
         match self {
             Subject::Hardened | Subject::Changed(_) => true,
-            Subject::AsMerged => false,
+            Subject::AsMerged | Subject::AsHead => false,
             Subject::Wrong(wrong) => wrong.base().keeps_index(),
         }
     }
@@ -81,7 +86,7 @@ impl Subject {
     /// The scenarios that run it as what it is.
     pub const fn scenarios(self) -> &'static [Scenario] {
         match self {
-            Subject::Hardened | Subject::AsMerged => &Scenario::ALL,
+            Subject::Hardened | Subject::AsMerged | Subject::AsHead => &Scenario::ALL,
             Subject::Changed(_) => &Scenario::OF_ONE_NODE,
             Subject::Wrong(wrong) => wrong.scenarios(),
         }
@@ -91,7 +96,7 @@ impl Subject {
     pub const fn admits(self) -> bool {
         match self {
             Subject::Hardened | Subject::Changed(_) => true,
-            Subject::AsMerged => false,
+            Subject::AsMerged | Subject::AsHead => false,
             Subject::Wrong(wrong) => wrong.base().admits(),
         }
     }
@@ -113,6 +118,7 @@ impl Subject {
         match self {
             Subject::Hardened | Subject::Changed(_) => hardened::start_member(world),
             Subject::AsMerged => as_merged::start_member(world),
+            Subject::AsHead => as_head::start_member(world),
             Subject::Wrong(wrong) => wrong.start_member(world),
         }
     }
@@ -125,6 +131,7 @@ impl Subject {
         match self {
             Subject::Hardened => hardened::start(world),
             Subject::AsMerged => as_merged::start(world, None),
+            Subject::AsHead => as_head::start(world),
             Subject::Wrong(wrong) => wrong.start(world),
             Subject::Changed(change) => barriers::start(world, Some(change), Arc::default()),
         }
@@ -133,7 +140,7 @@ impl Subject {
 
 /// An unknown subject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no subject {0:?}; there are: hardened, as-merged, and those that `cargo sim teeth` runs")]
+#[error("there is no subject {0:?}; there are: hardened, as-merged, as-head, and those that `cargo sim teeth` runs")]
 pub struct UnknownSubject(pub String);
 
 impl FromStr for Subject {
@@ -285,6 +292,21 @@ pub trait Life {
 
     /// Index from which the subject wants delivery to go on, if it knows one.
     fn resume_after(&self) -> Option<u64>;
+
+    /// Index of the newest entry that is in its database, where that says so.
+    fn index(&self) -> Option<u64> {
+        self.resume_after()
+    }
+
+    /// Everything that was known to be committed at the start was delivered again. `key_entry_in` says of two indices
+    /// whether a key entry stands behind the first and up to the second; `None` where the log does not go back that far.
+    ///
+    /// # Errors
+    /// Why it does not go on, in a word.
+    fn after_replay(&mut self, key_entry_in: &dyn Fn(u64, u64) -> Option<bool>) -> Result<(), String> {
+        let _ = key_entry_in;
+        Ok(())
+    }
 
     /// Rows and data, read from the database.
     fn database(&self) -> Result<HostSnapshot, String>;

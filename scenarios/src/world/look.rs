@@ -129,7 +129,7 @@ impl Lookout {
             stored: database.data,
             unreadable,
             uses,
-            applied: life.resume_after(),
+            applied: life.index(),
             proof: life.proof(),
         })
     }

@@ -1,5 +1,5 @@
-//! The sidecar as the reference as merged reads and writes it: version 1, without a checksum, through a parser that
-//! forgives.
+//! The sidecar as the reference reads and writes it: version 1 as merged and 2 later, without a checksum, through a parser
+//! that forgives.
 //!
 //! Forgiven are unknown fields, missing fields (they are zero), `null` (it changes nothing), the case of field names,
 //! duplicates (the last one wins) and bytes that are not UTF-8. Of two fields whose names differ in case alone the
@@ -16,8 +16,10 @@ use serde_json::{Map, Value};
 
 use crate::subject::{SidecarKey, SidecarView};
 
-/// The one version that is read and written.
-const VERSION: u64 = 1;
+/// The one version that is read and written as merged.
+pub(in crate::subject) const AS_MERGED: u64 = 1;
+/// The version that is written later, when both are read.
+pub(in crate::subject) const AS_HEAD: u64 = 2;
 
 /// Base64 with padding whose unused last bits may be anything.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -27,7 +29,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Why bytes are not a sidecar, or a sidecar may not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SidecarFault {
+pub(in crate::subject) enum SidecarFault {
     /// Not JSON, or a value of another type.
     #[error("json")]
     Json,
@@ -53,11 +55,14 @@ pub(super) enum SidecarFault {
 
 /// The content of a sidecar. Keys stand under their text, since "7" and "007" may both be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Sidecar {
+pub(in crate::subject) struct Sidecar {
     version: u64,
-    raft_applied_index: u64,
-    storage_envelope_active: bool,
-    raft_envelope_cutover_index: u64,
+    pub(in crate::subject) raft_applied_index: u64,
+    pub(in crate::subject) storage_envelope_active: bool,
+    /// Written from version 2 on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::subject) storage_envelope_cutover_index: Option<u64>,
+    pub(in crate::subject) raft_envelope_cutover_index: u64,
     active: Active,
     #[serde(serialize_with = "null_if_empty")]
     keys: BTreeMap<String, Record>,
@@ -87,8 +92,8 @@ fn base64_text<S: Serializer>(wrapped: &Option<Vec<u8>>, serializer: S) -> Resul
 }
 
 impl Sidecar {
-    /// Reads a sidecar.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Sidecar, SidecarFault> {
+    /// Reads a sidecar of a version up to `newest`.
+    pub(in crate::subject) fn parse(bytes: &[u8], newest: u64) -> Result<Sidecar, SidecarFault> {
         let text = String::from_utf8_lossy(bytes);
         let document: Value = serde_json::from_str(&text).map_err(|_| SidecarFault::Json)?;
         let mut sidecar = Sidecar::default();
@@ -97,6 +102,9 @@ impl Sidecar {
                 "version" => number(&mut sidecar.version, value)?,
                 "raft_applied_index" => number(&mut sidecar.raft_applied_index, value)?,
                 "storage_envelope_active" => flag(&mut sidecar.storage_envelope_active, value)?,
+                "storage_envelope_cutover_index" if newest >= AS_HEAD => {
+                    number(sidecar.storage_envelope_cutover_index.get_or_insert_default(), value)?;
+                }
                 "raft_envelope_cutover_index" => number(&mut sidecar.raft_envelope_cutover_index, value)?,
                 "active" => sidecar.active = active(value)?,
                 "keys" => {
@@ -106,33 +114,35 @@ impl Sidecar {
                 _ => {}
             }
         }
-        if sidecar.version != VERSION {
+        if !(AS_MERGED..=newest).contains(&sidecar.version) {
             return Err(SidecarFault::Version);
         }
         sidecar.validate()?;
         Ok(sidecar)
     }
 
-    /// The bytes to write. Nothing was touched where this refuses.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, SidecarFault> {
+    /// The bytes to write, as this version. Nothing was touched where this refuses.
+    pub(in crate::subject) fn encode(&self, version: u64) -> Result<Vec<u8>, SidecarFault> {
         self.validate()?;
-        let current = Sidecar { version: VERSION, ..self.clone() };
+        let storage_index = self.storage_envelope_cutover_index;
+        let storage_envelope_cutover_index = (version >= AS_HEAD).then(|| storage_index.unwrap_or_default());
+        let current = Sidecar { version, storage_envelope_cutover_index, ..self.clone() };
         Ok(serde_json::to_vec_pretty(&current).expect("strings and numbers always serialise"))
     }
 
     /// Active storage and raft id; 0 = none.
-    pub(super) fn active(&self) -> (u32, u32) {
+    pub(in crate::subject) fn active(&self) -> (u32, u32) {
         (self.active.storage, self.active.raft)
     }
 
     /// The wrapped bytes under an id, where there is an entry.
-    pub(super) fn wrapped(&self, id: u32) -> Option<&[u8]> {
+    pub(in crate::subject) fn wrapped(&self, id: u32) -> Option<&[u8]> {
         let record = self.keys.get(&id.to_string())?;
         Some(record.wrapped.as_deref().unwrap_or_default())
     }
 
     /// Makes a key the active one of its purpose. Whatever stood under its id is overwritten, its epoch included.
-    pub(super) fn install(&mut self, id: u32, purpose: Purpose, wrapped: &[u8], created: &str) {
+    pub(in crate::subject) fn install(&mut self, id: u32, purpose: Purpose, wrapped: &[u8], created: &str) {
         let (slot, word) = match purpose {
             Purpose::Storage => (&mut self.active.storage, "storage"),
             Purpose::Raft => (&mut self.active.raft, "raft"),
@@ -143,8 +153,33 @@ impl Sidecar {
         self.keys.insert(id.to_string(), Record { purpose, wrapped, created, local_epoch: 0 });
     }
 
+    /// The epoch under an id, 0 where there is no entry.
+    pub(in crate::subject) fn epoch(&self, id: u32) -> u16 {
+        self.keys.get(&id.to_string()).map_or(0, |record| record.local_epoch)
+    }
+
+    /// Sets the epoch under an id that has an entry.
+    pub(in crate::subject) fn set_epoch(&mut self, id: u32, epoch: u16) {
+        if let Some(record) = self.keys.get_mut(&id.to_string()) {
+            record.local_epoch = epoch;
+        }
+    }
+
+    /// Every key's id and wrapped bytes.
+    pub(in crate::subject) fn wrapped_keys<'a>(&'a self) -> impl Iterator<Item = (u32, &'a [u8])> {
+        let key = |(text, record): (&String, &'a Record)| {
+            Some((key_id(text).ok()?, record.wrapped.as_deref().unwrap_or_default()))
+        };
+        self.keys.iter().filter_map(key)
+    }
+
+    /// Notes the entry at `index`: the index never goes down.
+    pub(in crate::subject) fn advance(&mut self, index: u64) {
+        self.raft_applied_index = self.raft_applied_index.max(index);
+    }
+
     /// What an observer sees of it.
-    pub(super) fn view(&self) -> SidecarView {
+    pub(in crate::subject) fn view(&self) -> SidecarView {
         let mut keys = BTreeMap::new();
         for (text, record) in &self.keys {
             let (Ok(id), Ok(purpose)) = (key_id(text), purpose(record)) else { continue };
@@ -155,7 +190,10 @@ impl Sidecar {
             let (wrapped, created) = (record.wrapped.clone().unwrap_or_default(), record.created.clone());
             keys.insert(id, SidecarKey { purpose, wrapped, created, local_epoch: record.local_epoch });
         }
-        SidecarView { active: self.active(), keys, ..SidecarView::default() }
+        let storage_cutover =
+            self.storage_envelope_active.then(|| self.storage_envelope_cutover_index.unwrap_or_default());
+        let raft_cutover = Some(self.raft_envelope_cutover_index).filter(|index| *index > 0);
+        SidecarView { active: self.active(), keys, storage_cutover, raft_cutover, ..SidecarView::default() }
     }
 
     fn validate(&self) -> Result<(), SidecarFault> {
@@ -281,11 +319,11 @@ mod tests {
                      \"raft_envelope_cutover_index\": 0,\n  \"active\": {\n    \"storage\": 0,\n    \"raft\": 0\n  },\n  \
                      \"keys\": null\n}";
         let mut sidecar = Sidecar::default();
-        assert_eq!(sidecar.encode(), Ok(empty.as_bytes().to_vec()));
+        assert_eq!(sidecar.encode(AS_MERGED), Ok(empty.as_bytes().to_vec()));
         for id in [1, 10, 2] {
             sidecar.install(id, Purpose::Raft, &[0xa1, 0xb2], "1970-01-01T00:00:00Z");
         }
-        let bytes = sidecar.encode().expect("valid");
+        let bytes = sidecar.encode(AS_MERGED).expect("valid");
         let text = String::from_utf8(bytes.clone()).expect("JSON");
         let key = |id: u32| {
             let indented =
@@ -293,7 +331,7 @@ mod tests {
             text.find(&indented).unwrap_or_else(|| panic!("{indented} in {text}"))
         };
         assert!(key(1) < key(10) && key(10) < key(2));
-        assert_eq!(Sidecar::parse(&bytes).and_then(|read| read.encode()), Ok(bytes));
+        assert_eq!(Sidecar::parse(&bytes, AS_MERGED).and_then(|read| read.encode(AS_MERGED)), Ok(bytes));
     }
 
     #[test]
@@ -304,7 +342,7 @@ mod tests {
             "7": {"purpose": "raft"},
             "7": {"PURPOSE": "storage", "wrapped": "o\nQ==", "created": "?"}}}"#;
         let not_text = forgiven.map(|byte| if byte == b'?' { 0xff } else { byte });
-        let view = Sidecar::parse(&not_text).expect("it parses").view();
+        let view = Sidecar::parse(&not_text, AS_MERGED).expect("it parses").view();
         assert_eq!(view.active, (7, 0));
         let key = &view.keys[&7];
         assert_eq!((key.purpose, &*key.wrapped, key.local_epoch), (Purpose::Storage, &[0xa1][..], 0));
@@ -313,7 +351,7 @@ mod tests {
     #[test]
     fn the_parser_refuses_what_the_reference_validates() {
         let check = |document: &str, fault: SidecarFault| {
-            assert_eq!(Sidecar::parse(document.as_bytes()), Err(fault), "{document}");
+            assert_eq!(Sidecar::parse(document.as_bytes(), AS_MERGED), Err(fault), "{document}");
         };
         let keys = |id: &str, purpose: &str, active: &str| {
             format!(r#"{{"version":1,"active":{{{active}}},"keys":{{"{id}":{{"purpose":"{purpose}"}}}}}}"#)

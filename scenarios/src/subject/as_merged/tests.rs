@@ -34,7 +34,7 @@ impl Node {
 
     fn restart(&mut self, unix_seconds: u64) {
         self.life = None;
-        let keyring = Some(Keyring::new(Arc::clone(self.keks.kek(0)), &self.path("keys.json")));
+        let keyring = Some(Keyring::new(Arc::clone(self.keks.kek(0)), &self.path("keys.json"), AS_MERGED));
         let redb = open_registry(&OsFiles, &self.path("registry.redb")).expect("it opens");
         let registry = SimRegistry::new(redb, Arc::default());
         self.life = Some(AsMerged { files: OsFiles, registry, keyring, unix_seconds, mistake: None });
