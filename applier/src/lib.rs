@@ -147,8 +147,8 @@ pub mod wire;
 
 pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
 pub use apply::{
-    Applier, Claim, ClaimError, Config, InstallError, KekStatus, KeyringConfig, PromiseError, ResyncError,
-    resync,
+    Applier, Claim, ClaimError, Config, InstallError, KekStatus, KeyringConfig, NotSealed, PromiseError,
+    ResyncError, resync,
 };
 pub use cipher::{Cipher, CipherError};
 pub use envelope::{Envelope, EnvelopeError, OpenError};

@@ -7,19 +7,28 @@
 //! 4  it is applied, and raises the row: the claim is held, and the sealer of it issues nonces from 1 on
 //! ```
 //!
-//! A claim that is lost before its registration is applied has issued nothing. A node that has lost its disk, or was given
+//! Behind the raft cutover the registration of a raft claim has to be in an envelope like every other entry, and there is no
+//! claim yet to seal it under. It is sealed with the first nonce of the claim that it asks for, which is kept for it:
+//! whoever seals this registration again, a node that lost its disk and chose the same epoch included, seals the same
+//! bytes. Nothing else is ever sealed before its claim is held.
+//!
+//! A claim that is lost before its registration is applied has issued nothing else. A node that has lost its disk, or was given
 //! an old one, claims above its row, which is in the log of its cluster and above every epoch that it ever sealed under.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Applier, Held};
-use crate::ids::{DekId, LocalEpoch, NodeId, Purpose};
+use crate::envelope::raft;
+use crate::envelope::storage::ValueHeader;
+use crate::ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
 use crate::keystore::Keystore;
+use crate::nonce::{Nonce, NonceFactory};
 use crate::outcome::{ApplyError, HaltCause};
 use crate::ports::Files;
 use crate::registry::{Clash, LocalChange, Registry, RegistryError, RowKey, WriterRow};
-use crate::sealer::Sealer;
+use crate::sealer::{SealError, Sealer};
 use crate::sidecar::json;
 use crate::wire::{Entry, Row};
 
@@ -59,6 +68,22 @@ pub enum ClaimError {
     Halted(#[from] HaltCause),
 }
 
+/// Why a leader did not seal. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSealed {
+    /// There is no claim of this term under the active key.
+    #[error(
+        "this node holds no claim under the active {0:?} key in this term; claim, and try again when that is applied"
+    )]
+    NoClaim(Purpose),
+    /// It could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// The nonce that is kept for the registration of a raft claim.
+const OWN_REGISTRATION: u64 = 1;
+
 /// The claims of one life.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -88,7 +113,9 @@ impl Claims {
             let raised =
                 row.is_some_and(|row| row.full_node_id == node.get() && row.last_seen == made.epoch.0);
             if raised && made.sealer.is_none() {
-                let sealer = Sealer::new(made.purpose, *id, made.epoch, node.node16(), keystore);
+                let issued = if made.purpose == Purpose::Raft { OWN_REGISTRATION } else { 0 };
+                let nonces = NonceFactory::starting_after(node.node16(), made.epoch, issued);
+                let sealer = Sealer::with_nonces(made.purpose, *id, nonces, keystore);
                 made.sealer = sealer.map(Arc::new);
             }
         }
@@ -104,6 +131,11 @@ impl Claims {
     }
 }
 
+/// The entry that registers an epoch.
+fn registration(id: DekId, node: NodeId, epoch: LocalEpoch) -> Vec<u8> {
+    Entry::Registration(Row { dek_id: id.get(), full_node_id: node.get(), local_epoch: epoch.0 }).encode()
+}
+
 impl<F: Files, R: Registry> Applier<F, R> {
     /// Claims the next epoch under the active key of `purpose`, for a leader of `term` whose applied state is complete
     /// (see [`Leadership`](crate::Leadership)). The epoch is durable before the registration is returned. A claim is one of
@@ -117,18 +149,13 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(ClaimError::NotBootstrapped);
         };
         let id = sidecar.active.of(purpose);
-        let registration = |epoch: LocalEpoch| {
-            let (dek_id, full_node_id) = (id.get(), self.node.get());
-            Entry::Registration(Row { dek_id, full_node_id, local_epoch: epoch.0 }).encode()
-        };
         if let Some(made) = self.claims.made(term, id) {
             return Ok(match &made.sealer {
                 Some(sealer) => Claim::Held(Arc::clone(sealer)),
-                None => Claim::Propose(registration(made.epoch)),
+                None => Claim::Propose(registration(id, self.node, made.epoch)),
             });
         }
         let epoch = self.next_epoch(id, sidecar.keys[&id].local_epoch)?;
-        let propose = registration(epoch);
         let mut sidecar = sidecar.clone();
         sidecar.keys.get_mut(&id).expect("an active key is there").local_epoch = epoch;
         if let Err(fault) = keyring.path.write(&self.files, &json::encode(&sidecar)) {
@@ -141,7 +168,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         self.local.epochs.insert(id, epoch);
         self.claims.of.insert(id, Made { term, purpose, epoch, sealer: None });
         tracing::info!(%id, %epoch, term, "claimed");
-        Ok(Claim::Propose(propose))
+        Ok(Claim::Propose(registration(id, self.node, epoch)))
     }
 
     /// What a leader of `term` seals with under the active key of `purpose`; `None` until a claim of that term is applied.
@@ -149,6 +176,49 @@ impl<F: Files, R: Registry> Applier<F, R> {
     pub fn sealer(&self, term: u64, purpose: Purpose) -> Option<Arc<Sealer>> {
         let id = self.sidecar()?.active.of(purpose);
         self.claims.made(term, id)?.sealer.clone()
+    }
+
+    /// What a leader of `term` stores of a value under `table_key`: a header of nine bytes, and behind the storage cutover the
+    /// envelope (see [`crate::envelope::storage`]). It goes into the log like this, so that every replica stores these bytes.
+    ///
+    /// # Errors
+    /// [`NotSealed`], behind the cutover.
+    pub fn seal_value(
+        &self,
+        term: u64,
+        expire_at: u64,
+        table_key: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<u8>, NotSealed> {
+        if self.cutover(Purpose::Storage) == RaftIndex::ZERO {
+            return Ok([&ValueHeader::clear(expire_at).encode()[..], value].concat());
+        }
+        let sealer = self.sealer(term, Purpose::Storage).ok_or(NotSealed::NoClaim(Purpose::Storage))?;
+        let body = sealer.seal_value(expire_at, table_key, value)?;
+        Ok([&ValueHeader::encrypted(expire_at).encode()[..], &body].concat())
+    }
+
+    /// What a leader of `term` puts into the log for `payload`, its own registrations among them: itself, and behind the
+    /// raft cutover the envelope (see [`raft`]).
+    ///
+    /// # Errors
+    /// [`NotSealed`], behind the cutover.
+    pub fn seal_entry<'a>(&self, term: u64, payload: &'a [u8]) -> Result<Cow<'a, [u8]>, NotSealed> {
+        if self.cutover(Purpose::Raft) == RaftIndex::ZERO {
+            return Ok(Cow::Borrowed(payload));
+        }
+        if let Some(sealer) = self.sealer(term, Purpose::Raft) {
+            return Ok(Cow::Owned(sealer.seal_entry(payload)?));
+        }
+        let no_claim = NotSealed::NoClaim(Purpose::Raft);
+        let id = self.active(Purpose::Raft).ok_or(no_claim.clone())?;
+        let made = self.claims.made(term, id).ok_or(no_claim.clone())?;
+        if payload != registration(id, self.node, made.epoch) {
+            return Err(no_claim);
+        }
+        let nonce = Nonce::new(self.node.node16(), made.epoch, OWN_REGISTRATION);
+        let sealed = raft::seal(&self.cipher(), id, &nonce, payload);
+        Ok(Cow::Owned(sealed.expect("an active key is loaded, and a registration is short")))
     }
 
     /// The registrations (opcode and body) that have to be applied before `node` becomes a member: one for each active key
@@ -163,8 +233,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         let mut missing = Vec::new();
         for id in [sidecar.active.storage, sidecar.active.raft] {
             if self.row(id, node)?.is_none() {
-                let (dek_id, full_node_id) = (id.get(), node.get());
-                missing.push(Entry::Registration(Row { dek_id, full_node_id, local_epoch: 0 }).encode());
+                missing.push(registration(id, node, LocalEpoch(0)));
             }
         }
         Ok(missing)

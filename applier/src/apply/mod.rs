@@ -10,7 +10,7 @@ mod start;
 
 pub use admit::{KekStatus, PromiseError};
 pub use adopt::{AdoptError, Adoption};
-pub use claim::{Claim, ClaimError};
+pub use claim::{Claim, ClaimError, NotSealed};
 pub use install::{InstallError, Malformed};
 pub use resync::{ResyncError, resync};
 pub use start::{Config, KeyringConfig, open_database};

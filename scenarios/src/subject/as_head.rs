@@ -87,7 +87,8 @@ impl AsHead {
         let Some(keyring) = &self.keyring else { return Ok(()) };
         let Some(mut sidecar) = self.at_start(keyring)? else { return Ok(()) };
         for (id, wrapped) in sidecar.wrapped_keys() {
-            let key = keyring.kek.unwrap(wrapped).map_err(|error| StartError::KekUnavailable(error.to_string()))?;
+            let key =
+                keyring.kek.unwrap(wrapped).map_err(|error| StartError::KekUnavailable(error.to_string()))?;
             let id = DekId::new(id).expect("the sidecar was validated");
             keyring.keystore.set(id, key).expect("the keystore was empty");
         }
@@ -411,7 +412,9 @@ impl Life for AsHead {
             let row = self.row(active).map_err(|error| error.to_string())?;
             match row {
                 Some(row) if row.full_node_id != self.node => return Err("row-of-another-node".to_owned()),
-                Some(row) if sidecar.epoch(active) <= row.last_seen => return Err("epoch-rollback".to_owned()),
+                Some(row) if sidecar.epoch(active) <= row.last_seen => {
+                    return Err("epoch-rollback".to_owned());
+                }
                 None if sidecar.storage_envelope_active => return Err("row-missing".to_owned()),
                 _ => {}
             }
@@ -480,7 +483,9 @@ impl Member for AsHead {
 
     fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
         answer(
-            payload.map_or(Ok(()), |payload| self.steps(index, payload)).and_then(|()| self.put(index, None, host)),
+            payload
+                .map_or(Ok(()), |payload| self.steps(index, payload))
+                .and_then(|()| self.put(index, None, host)),
         )
     }
 
@@ -509,7 +514,8 @@ impl Member for AsHead {
             replace_host_part(transaction, snapshot, host)?;
             set_meta(transaction, index)
         };
-        let rows = RegistrySnapshot { rows: snapshot.machine.registry.rows.clone(), ..RegistrySnapshot::default() };
+        let rows =
+            RegistrySnapshot { rows: snapshot.machine.registry.rows.clone(), ..RegistrySnapshot::default() };
         self.registry
             .restore(&rows, None, &mut host)
             .map_err(|_| Delivered::Halted("registry commit".to_owned()))

@@ -265,7 +265,11 @@ fn decode(payload: &[u8]) -> Result<Entry, Stop> {
 }
 
 /// The guard against a second bootstrap. It looks at the keys that are active now and never at the batch.
-pub(super) fn passes_for_a_replay(sidecar: &Sidecar, entry: &Bootstrap, mistake: Option<Mistake>) -> Result<(), Reason> {
+pub(super) fn passes_for_a_replay(
+    sidecar: &Sidecar,
+    entry: &Bootstrap,
+    mistake: Option<Mistake>,
+) -> Result<(), Reason> {
     let same = |id, wrapped: &[u8]| sidecar.wrapped(id) == Some(wrapped);
     let fresh = sidecar.active() == (0, 0);
     let same_ids = sidecar.active() == (entry.storage_id, entry.raft_id);

@@ -140,7 +140,9 @@ impl Subject {
 
 /// An unknown subject.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no subject {0:?}; there are: hardened, as-merged, as-head, and those that `cargo sim teeth` runs")]
+#[error(
+    "there is no subject {0:?}; there are: hardened, as-merged, as-head, and those that `cargo sim teeth` runs"
+)]
 pub struct UnknownSubject(pub String);
 
 impl FromStr for Subject {
