@@ -116,10 +116,26 @@ impl ValueHeader {
     }
 }
 
-/// The associated data of a value: the prefix of its envelope, its header, its table key.
-fn aad(key_id: DekId, expire_at: u64, table_key: &[u8]) -> Vec<u8> {
-    let parts = [&super::prefix(key_id)[..], &ValueHeader::encrypted(expire_at).encode()[..], table_key];
-    parts.concat()
+/// Length of the associated data before the table key, in bytes.
+const AAD_FIXED_LEN: usize = 6 + ValueHeader::LEN;
+
+/// Associated data up to this length are built on the stack.
+const AAD_STACK_LEN: usize = 128;
+
+/// Calls with the associated data of a value: the prefix of its envelope, its header, its table key.
+fn with_aad<T>(key_id: DekId, expire_at: u64, table_key: &[u8], call: impl FnOnce(&[u8]) -> T) -> T {
+    let mut fixed = [0; AAD_FIXED_LEN];
+    fixed[..6].copy_from_slice(&super::prefix(key_id));
+    fixed[6..].copy_from_slice(&ValueHeader::encrypted(expire_at).encode());
+    let mut stack = [0; AAD_STACK_LEN];
+    match stack.get_mut(..AAD_FIXED_LEN + table_key.len()) {
+        Some(aad) => {
+            aad[..AAD_FIXED_LEN].copy_from_slice(&fixed);
+            aad[AAD_FIXED_LEN..].copy_from_slice(table_key);
+            call(aad)
+        }
+        None => call(&[&fixed[..], table_key].concat()),
+    }
 }
 
 /// Seals a value into a body for the header [`ValueHeader::encrypted`] with the same `expire_at`, under `table_key`.
@@ -147,7 +163,7 @@ pub(crate) fn seal_with(
     table_key: &[u8],
     value: &[u8],
 ) -> Result<Vec<u8>, TooLong> {
-    super::seal(aead, key_id, nonce, &aad(key_id, expire_at, table_key), value)
+    with_aad(key_id, expire_at, table_key, |aad| super::seal(aead, key_id, nonce, aad, value))
 }
 
 /// Opens the body of a value whose header is [`ValueHeader::encrypted`] with this `expire_at`.
@@ -156,8 +172,9 @@ pub(crate) fn seal_with(
 /// All of [`OpenError`] but [`CipherError::TooLong`].
 pub fn open(cipher: &Cipher, expire_at: u64, table_key: &[u8], body: &[u8]) -> Result<Vec<u8>, OpenError> {
     let envelope = Envelope::decode(body)?;
-    let aad = aad(envelope.key_id, expire_at, table_key);
-    Ok(cipher.with(envelope.key_id, |aead| envelope.open(aead, &aad))??)
+    let open =
+        |aead: &Aes256Gcm| with_aad(envelope.key_id, expire_at, table_key, |aad| envelope.open(aead, aad));
+    Ok(cipher.with(envelope.key_id, open)??)
 }
 
 /// Why a stored value is not read. But for a key that is not loaded yet, its bytes are not those that were written.
@@ -206,8 +223,9 @@ fn rebadged(cipher: &Cipher, expire_at: u64, table_key: &[u8], body: &[u8]) -> O
     let (_, envelope) = Parts::split(body).ok()?;
     let mut text = envelope.ciphertext.to_vec();
     let mut opens = |aead: &Aes256Gcm, key_id, expire_at| {
-        let aad = aad(key_id, expire_at, table_key);
-        cipher::open_in_place(aead, &envelope.nonce, &aad, &mut text, envelope.tag).is_some()
+        with_aad(key_id, expire_at, table_key, |aad| {
+            cipher::open_in_place(aead, &envelope.nonce, aad, &mut text, envelope.tag).is_some()
+        })
     };
     cipher.keystore().find_aead(|key_id, aead| {
         opens(aead, key_id, expire_at) || (expire_at != 0 && opens(aead, key_id, 0))
