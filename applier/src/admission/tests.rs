@@ -6,7 +6,7 @@ const OWN: KekCheck = KekCheck([1; 8]);
 const OTHER: KekCheck = KekCheck([2; 8]);
 
 const fn with(keyring: Option<KekCheck>) -> Capability {
-    Capability { keyring }
+    Capability { keyring, next: None }
 }
 
 /// A leader of term 3 whose first entry was applied at index 10.

@@ -147,7 +147,7 @@ impl Store {
             let registry = self.registry();
             assert_eq!(registry.snapshot(), Ok(RegistrySnapshot { rows, applied_index }));
             assert_eq!(registry.applied_index(), Ok(applied_index));
-            assert_eq!(registry.sidecar_index(), Ok(RaftIndex(sidecar_index)));
+            assert_eq!(registry.local().map(|local| local.sidecar_index), Ok(RaftIndex(sidecar_index)));
             self.reopen();
         }
     }
@@ -158,6 +158,7 @@ fn change(rows: &[(RowKey, WriterRow)], applied: Option<u64>, sidecar: Option<u6
         rows: rows.iter().copied().collect(),
         applied_index: applied.map(RaftIndex),
         sidecar_index: sidecar.map(RaftIndex),
+        ..Change::default()
     }
 }
 
@@ -222,17 +223,17 @@ fn a_restore_raises_the_local_proof_and_never_takes_it_down() {
 #[test]
 fn a_promise_lasts_and_nothing_but_another_one_changes_it() {
     let mut store = Store::new();
-    assert_eq!(store.registry().kek_check(), Ok(None));
+    assert_eq!(store.registry().local(), Ok(Local::default()));
     let one = (key(1, NODE), row(NODE, 0, 0));
-    for check in [0, u64::MAX] {
-        store.registry().promise(check).expect("a working disk");
+    for check in [0, u64::MAX].map(KekCheck::from_u64) {
+        store.registry().keep(LocalChange::Promise(check)).expect("a working disk");
         store.commit(&change(&[one], Some(4), Some(4)));
         store.check(&[one], 4, 4);
-        assert_eq!(store.registry().kek_check(), Ok(Some(check)));
+        assert_eq!(store.registry().local().map(|local| local.kek), Ok(Some(check)));
         let default = RegistrySnapshot::default();
         store.registry().restore(&default, Some(RaftIndex(4)), &mut |_| Ok(())).expect("a working disk");
         store.check(&[], 0, 4);
-        assert_eq!(store.registry().kek_check(), Ok(Some(check)));
+        assert_eq!(store.registry().local().map(|local| local.kek), Ok(Some(check)));
     }
 }
 

@@ -116,6 +116,9 @@ pub enum SidecarError {
         /// `raft_applied_index`.
         own: RaftIndex,
     },
+    /// A switch that says something else than the entry that is named behind it.
+    #[error("the sidecar's switch of the {0:?} envelope and the entry that it names behind it do not agree")]
+    CutoverMismatch(Purpose),
     /// Some of our fields are there and some are not.
     #[error("the sidecar has only some of the fields that this build writes: {missing} is missing")]
     HalfOurs {
@@ -407,9 +410,21 @@ impl Name {
 }
 
 fn cutovers(document: &Document) -> Result<Cutovers, SidecarError> {
-    let Some(names) = &document.cutovers else { return Ok(Cutovers::default()) };
-    let read = |name: &Option<Name>| name.as_ref().map(Name::read).transpose();
-    Ok(Cutovers { storage: read(&names.storage)?, raft: read(&names.raft)? })
+    let read = |name: Option<&Name>| name.map(Name::read).transpose();
+    let names = document.cutovers.as_ref();
+    let cutovers = Cutovers {
+        storage: read(names.and_then(|names| names.storage.as_ref()))?,
+        raft: read(names.and_then(|names| names.raft.as_ref()))?,
+    };
+    let switches = foreign_cutovers(document);
+    let storage = (switches.storage_envelope_active, switches.storage_envelope_cutover_index);
+    if storage != (cutovers.storage.is_some(), cutovers.index_of(Purpose::Storage)) {
+        return Err(SidecarError::CutoverMismatch(Purpose::Storage));
+    }
+    if switches.raft_envelope_cutover_index != cutovers.index_of(Purpose::Raft) {
+        return Err(SidecarError::CutoverMismatch(Purpose::Raft));
+    }
+    Ok(cutovers)
 }
 
 fn tombstones(

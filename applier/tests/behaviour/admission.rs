@@ -90,7 +90,7 @@ fn what_is_admitted_is_applied_and_what_is_refused_is_refused_for_the_same_reaso
                 Admission::Propose => proposed += 1,
                 Admission::Duplicate { .. } => duplicates += 1,
                 Admission::Refused(_) => refused += 1,
-                Admission::Failed(error) => panic!("{error}"),
+                other @ (Admission::Stale | Admission::Failed(_)) => panic!("{other:?}"),
             }
         }
     }

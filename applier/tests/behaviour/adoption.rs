@@ -2,7 +2,7 @@
 
 use applier::apply::{AdoptError, Adoption};
 use applier::outcome::{ApplyError, HaltCause, NoOp};
-use applier::sidecar::{Active, EntryName, SidecarContent, json};
+use applier::sidecar::{Active, Cutovers, EntryName, SidecarContent, json};
 use applier::{LocalEpoch, Outcome, Purpose, RaftIndex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,14 +18,13 @@ pub(crate) fn foreign_bytes(version: u64, created: &str) -> Vec<u8> {
     let [one, two, five] = [1, 2, 5].map(|byte| STANDARD.encode(blob(byte)));
     let (index, cutover) = match version {
         1 => (0, ""),
-        _ => (9, "\n  \"storage_envelope_cutover_index\": 9,"),
+        _ => (9, "\n  \"storage_envelope_cutover_index\": 0,"),
     };
-    let active = version != 1;
     format!(
         r#"{{
   "version": {version},
   "raft_applied_index": {index},
-  "storage_envelope_active": {active},{cutover}
+  "storage_envelope_active": false,{cutover}
   "raft_envelope_cutover_index": 0,
   "active": {{
     "storage": 5,
@@ -153,7 +152,7 @@ fn adoption_names_every_key_and_takes_rows_and_index_over() {
         let five = &sidecar.keys[&id(5)];
         assert_eq!((five.local_epoch, five.created.as_str()), (LocalEpoch(7), "2019-06-01T00:00:00Z"));
         assert_eq!(sidecar.active, Active { storage: id(5), raft: id(2) });
-        assert_eq!(sidecar.cutovers, before.held.1.as_ref().expect("it was foreign").cutovers);
+        assert_eq!(sidecar.cutovers, Cutovers::default());
         let index = RaftIndex(if version == 1 { 6 } else { 9 });
         assert_eq!((sidecar.raft_applied_index, adopted.local.sidecar_index), (index, index));
         assert_eq!((adopted.applied, &adopted.registry.rows), (RaftIndex(9), &adoption().rows));

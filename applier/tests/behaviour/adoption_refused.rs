@@ -57,8 +57,8 @@ fn an_entry_that_does_not_decode_is_refused() {
 fn an_entry_that_installs_no_key_is_refused() {
     let error = |index| AdoptError::Entry { index: RaftIndex(index) };
     check(|adoption| adoption.entries.push(at(7, &registration(1, N2, 0))), error(7));
-    let enable = rotation_with(5, |entry| entry.subtag = RotationKind::EnableStorageEnvelope);
-    check(|adoption| adoption.entries.push(at(7, &enable)), error(7));
+    let retire = rotation_with(5, |entry| entry.subtag = RotationKind::RetireDek);
+    check(|adoption| adoption.entries.push(at(7, &retire)), error(7));
     let reserved = rotation_with(5, |entry| entry.dek_id = 0);
     check(|adoption| adoption.entries.push(at(7, &reserved)), error(7));
 }

@@ -1,5 +1,6 @@
 //! Bootstraps: what a good one does, and that a bad one does nothing at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use applier::outcome::{ApplyError, NoOp, Reject};
@@ -31,7 +32,9 @@ fn a_bootstrap_puts_its_keys_into_all_three_places() {
         cutovers: Cutovers::default(),
         active: Active { storage: id(1), raft: id(2) },
         keys: [(id(1), record(Purpose::Storage, 1)), (id(2), record(Purpose::Raft, 2))].into(),
+        retired: BTreeMap::new(),
         bootstrap: name,
+        kek: None,
     };
     for _ in 0..2 {
         let state = world.lasting();

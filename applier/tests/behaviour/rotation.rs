@@ -4,7 +4,6 @@ use applier::outcome::{ApplyError, NoOp, Reject};
 use applier::ports::BlobFault;
 use applier::registry::Clash;
 use applier::sidecar::{EntryName, KeyRecord, WRAPPED_LEN_MAX};
-use applier::wire::RotationKind;
 use applier::{LocalEpoch, Outcome, Purpose, RaftIndex};
 
 use crate::harness::{
@@ -68,18 +67,6 @@ fn a_rotation_before_the_bootstrap_is_rejected_without_a_look_at_its_key() {
 fn a_proposer_row_for_another_key_is_rejected() {
     let entry = rotation_with(5, |entry| entry.proposer.dek_id = 1);
     bootstrapped().check_rejected(2, &entry, Reject::ForeignRow { row: 1 });
-}
-
-#[test]
-fn the_kinds_that_switch_an_envelope_on_are_rejected() {
-    let mut world = bootstrapped();
-    for (subtag, got) in [(RotationKind::EnableStorageEnvelope, 4), (RotationKind::EnableRaftEnvelope, 5)] {
-        let entry = rotation_with(1, |entry| {
-            entry.subtag = subtag;
-            entry.wrapped.clear();
-        });
-        world.check_rejected(2, &entry, Reject::UnsupportedRotation { got });
-    }
 }
 
 #[test]

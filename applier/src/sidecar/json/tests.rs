@@ -1,6 +1,7 @@
 //! The exact bytes of a sidecar, and every way in which bytes fail to be one.
 
 use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
@@ -8,6 +9,9 @@ use super::*;
 
 /// Made by hand, with the checksum of another SHA-256.
 const GOLDEN: &str = include_str!("golden.json");
+
+/// The same without what is left out while it is unused.
+const PLAIN: &str = include_str!("golden_plain.json");
 
 fn id(id: u32) -> DekId {
     DekId::new(id).expect("not 0")
@@ -22,14 +26,14 @@ fn record(purpose: Purpose, wrapped: &[u8], local_epoch: u16, name: EntryName) -
     KeyRecord { purpose, wrapped: wrapped.to_vec(), created, local_epoch: LocalEpoch(local_epoch), name }
 }
 
+fn tombstone(purpose: Purpose, installed: EntryName, retired: EntryName, digest: [u8; 32]) -> Tombstone {
+    Tombstone { purpose, installed, retired, digest }
+}
+
 pub(crate) fn sidecar() -> Sidecar {
     Sidecar {
-        raft_applied_index: RaftIndex(7),
-        cutovers: Cutovers {
-            storage_envelope_active: true,
-            storage_envelope_cutover_index: RaftIndex(6),
-            raft_envelope_cutover_index: RaftIndex(0),
-        },
+        raft_applied_index: RaftIndex(9),
+        cutovers: Cutovers { storage: Some(name(6, 0xd2)), raft: None },
         active: Active { storage: id(10), raft: id(2) },
         keys: [
             (id(1), record(Purpose::Storage, &[1, 2, 3], 0, name(3, 0xb0))),
@@ -37,7 +41,24 @@ pub(crate) fn sidecar() -> Sidecar {
             (id(10), record(Purpose::Storage, &[10], 9, name(7, 0xc1))),
         ]
         .into(),
+        retired: [(id(4), tombstone(Purpose::Raft, name(4, 0xe3), name(5, 0xf4), [0xa5; 32]))].into(),
         bootstrap: name(3, 0xb0),
+        kek: Some(KekInForce {
+            generation: 1,
+            check: KekCheck([1, 2, 3, 4, 5, 6, 7, 8]),
+            name: name(9, 0x96),
+        }),
+    }
+}
+
+/// The same before any cutover, retirement and rewrap.
+fn plain() -> Sidecar {
+    Sidecar {
+        raft_applied_index: RaftIndex(7),
+        cutovers: Cutovers::default(),
+        retired: BTreeMap::new(),
+        kek: None,
+        ..sidecar()
     }
 }
 
@@ -88,22 +109,29 @@ fn a_sidecar_has_exactly_these_bytes() {
 }
 
 #[test]
+fn what_is_unused_is_left_out() {
+    assert_eq!(String::from_utf8(encode(&plain())).expect("text"), PLAIN);
+    assert_eq!(decode(PLAIN.as_bytes()), Ok(SidecarContent::Ours(plain())));
+}
+
+#[test]
 fn a_file_of_the_reference_is_foreign_in_both_versions() {
     for version in [1, 2] {
         let Ok(SidecarContent::Foreign(foreign)) = decode(foreign_text(version).as_bytes()) else {
             panic!("{:?}", decode(foreign_text(version).as_bytes()));
         };
-        let mut cutovers = sidecar().cutovers;
-        if version == 1 {
-            cutovers.storage_envelope_cutover_index = RaftIndex(0);
-        }
+        let cutovers = ForeignCutovers {
+            storage_envelope_active: true,
+            storage_envelope_cutover_index: RaftIndex(if version == 1 { 0 } else { 6 }),
+            raft_envelope_cutover_index: RaftIndex(0),
+        };
         let key = |(id, key): (DekId, KeyRecord)| {
             let KeyRecord { purpose, wrapped, created, local_epoch, .. } = key;
             (id, ForeignKey { purpose, wrapped, created, local_epoch })
         };
         let expected = ForeignSidecar {
             version,
-            raft_applied_index: RaftIndex(7),
+            raft_applied_index: RaftIndex(9),
             cutovers,
             active_storage: Some(id(10)),
             active_raft: Some(id(2)),
@@ -135,7 +163,7 @@ fn an_unknown_field_is_refused_wherever_it_stands() {
 
 #[test]
 fn a_duplicate_field_is_refused_wherever_it_stands() {
-    for before in ["\"raft_applied_index\": 7", "\"storage\": 10", "\"local_epoch\": 9"] {
+    for before in ["\"raft_applied_index\": 9", "\"storage\": 10", "\"local_epoch\": 9"] {
         for text in [GOLDEN.to_owned(), foreign_text(2)] {
             check_shape(&text.replacen(before, &format!("{before}, {before}"), 1));
         }
@@ -201,9 +229,9 @@ fn a_file_without_its_keys_is_refused() {
 #[test]
 fn a_value_of_another_type_or_range_is_refused() {
     let wrong = [
-        ("\"raft_applied_index\": 7", "\"raft_applied_index\": -7"),
-        ("\"raft_applied_index\": 7", "\"raft_applied_index\": 7.0"),
-        ("\"raft_applied_index\": 7", "\"raft_applied_index\": 18446744073709551616"),
+        ("\"raft_applied_index\": 9", "\"raft_applied_index\": -7"),
+        ("\"raft_applied_index\": 9", "\"raft_applied_index\": 9.0"),
+        ("\"raft_applied_index\": 9", "\"raft_applied_index\": 18446744073709551616"),
         ("\"storage_envelope_active\": true", "\"storage_envelope_active\": 1"),
         ("\"storage\": 10", "\"storage\": 4294967296"),
         ("\"local_epoch\": 9", "\"local_epoch\": 65536"),
@@ -236,9 +264,13 @@ fn the_storage_cutover_belongs_to_version_2() {
 
 #[test]
 fn a_version_1_with_our_fields_is_nobodys() {
-    let text =
-        without(GOLDEN, "\"storage_envelope_cutover_index\"").replace("\"version\": 2", "\"version\": 1");
-    assert_eq!(decode(text.as_bytes()), Err(SidecarError::Checksum));
+    let cases =
+        [(GOLDEN, SidecarError::CutoverMismatch(Purpose::Storage)), (PLAIN, SidecarError::NotCanonical)];
+    for (text, error) in cases {
+        let text =
+            without(text, "\"storage_envelope_cutover_index\"").replace("\"version\": 2", "\"version\": 1");
+        assert_eq!(decode(text.as_bytes()), Err(error));
+    }
 }
 
 #[test]
@@ -317,12 +349,12 @@ fn a_digest_is_32_bytes_of_hex() {
 
 #[test]
 fn no_entry_is_named_above_the_files_own_index() {
-    let own = RaftIndex(7);
+    let own = RaftIndex(9);
     let error = |named| SidecarError::IndexOrder { named: RaftIndex(named), own };
-    check("\"raft_index\": 7", "\"raft_index\": 8", error(8));
-    check("\"bootstrap\": {\n    \"raft_index\": 3", "\"bootstrap\": {\n    \"raft_index\": 9", error(9));
-    let lower = SidecarError::IndexOrder { named: RaftIndex(7), own: RaftIndex(6) };
-    check("\"raft_applied_index\": 7", "\"raft_applied_index\": 6", lower);
+    check("\"raft_index\": 7", "\"raft_index\": 10", error(10));
+    check("\"bootstrap\": {\n    \"raft_index\": 3", "\"bootstrap\": {\n    \"raft_index\": 11", error(11));
+    let lower = SidecarError::IndexOrder { named: RaftIndex(9), own: RaftIndex(8) };
+    check("\"raft_applied_index\": 9", "\"raft_applied_index\": 8", lower);
 }
 
 #[test]
@@ -331,7 +363,7 @@ fn half_of_our_fields_is_not_enough() {
     let checksum = GOLDEN.lines().find(|line| line.contains("checksum")).expect("a field");
     check(&format!(",\n{checksum}"), "", error("checksum"));
     let start = GOLDEN.find(",\n  \"bootstrap\"").expect("a field");
-    let end = GOLDEN.find(",\n  \"checksum\"").expect("a field");
+    let end = GOLDEN.find(",\n  \"cutovers\"").expect("a field");
     check(&GOLDEN[start..end], "", error("bootstrap"));
     check("\"raft_index\": 3,", "", error("raft_index"));
     check(&format!(",\n      \"sha256\": \"{}\"", "b0".repeat(32)), "", error("sha256"));
@@ -342,10 +374,15 @@ fn half_of_our_fields_is_not_enough() {
 #[test]
 fn content_that_the_checksum_does_not_cover_is_damage() {
     let edits = [
-        ("\"raft_applied_index\": 7", "\"raft_applied_index\": 8"),
-        ("\"storage_envelope_active\": true", "\"storage_envelope_active\": false"),
-        ("\"storage_envelope_cutover_index\": 6", "\"storage_envelope_cutover_index\": 5"),
-        ("\"raft_envelope_cutover_index\": 0", "\"raft_envelope_cutover_index\": 1"),
+        ("\"raft_applied_index\": 9", "\"raft_applied_index\": 10"),
+        ("d2d2", "d2d3"),
+        ("\"retired_index\": 5", "\"retired_index\": 6"),
+        ("e3e3", "e3e4"),
+        ("f4f4", "f4f5"),
+        ("a5a5", "a5a6"),
+        ("\"generation\": 1", "\"generation\": 2"),
+        ("0102", "0103"),
+        ("9696", "9697"),
         ("\"storage\": 10", "\"storage\": 1"),
         ("\"AQID\"", "\"AQIE\""),
         ("2020-01-01T00:00:00Z", "2020-01-01T00:00:01Z"),
@@ -360,6 +397,22 @@ fn content_that_the_checksum_does_not_cover_is_damage() {
 }
 
 #[test]
+fn a_switch_agrees_with_the_entry_behind_it() {
+    let edits = [
+        (Purpose::Storage, "\"storage_envelope_active\": true", "\"storage_envelope_active\": false"),
+        (Purpose::Storage, "\"storage_envelope_cutover_index\": 6", "\"storage_envelope_cutover_index\": 5"),
+        (Purpose::Storage, "\"raft_index\": 6", "\"raft_index\": 5"),
+        (Purpose::Raft, "\"raft_envelope_cutover_index\": 0", "\"raft_envelope_cutover_index\": 1"),
+    ];
+    for (purpose, from, to) in edits {
+        check(from, to, SidecarError::CutoverMismatch(purpose));
+    }
+    let on = "\"storage_envelope_active\": true";
+    let error = SidecarError::CutoverMismatch(Purpose::Storage);
+    check_text(PLAIN, "\"storage_envelope_active\": false", on, &error);
+}
+
+#[test]
 fn right_content_in_other_bytes_is_not_canonical() {
     check("{\n  \"version\"", "{\n\"version\"", SidecarError::NotCanonical);
     check("\"version\": 2,", "\"version\":2,", SidecarError::NotCanonical);
@@ -367,7 +420,7 @@ fn right_content_in_other_bytes_is_not_canonical() {
     check("\"storage\"", "\"st\\u006frage\"", SidecarError::NotCanonical);
     let text = format!("{GOLDEN}\n");
     assert_eq!(decode(text.as_bytes()), Err(SidecarError::NotCanonical));
-    let (first, second) = ("\"version\": 2,\n", "  \"raft_applied_index\": 7,\n");
+    let (first, second) = ("\"version\": 2,\n", "  \"raft_applied_index\": 9,\n");
     check(
         &format!("{first}{second}"),
         &format!("{}{first}  ", second.trim_start()),
@@ -391,29 +444,47 @@ fn records(purpose: Purpose) -> impl Strategy<Value = KeyRecord> {
     )
 }
 
+fn cutovers() -> impl Strategy<Value = Cutovers> {
+    (option::of(names()), option::of(names())).prop_map(|(storage, raft)| Cutovers { storage, raft })
+}
+
+fn tombstones() -> impl Strategy<Value = BTreeMap<DekId, Tombstone>> {
+    let stone = (any::<bool>(), names(), names(), any::<[u8; 32]>());
+    btree_map(any::<u32>(), stone, 0..3).prop_map(|stones| {
+        let stones = stones.into_iter().map(|(n, (is_raft, installed, retired, digest))| {
+            let purpose = if is_raft { Purpose::Raft } else { Purpose::Storage };
+            (id(n.max(1)), tombstone(purpose, installed, retired, digest))
+        });
+        stones.collect()
+    })
+}
+
+fn keks() -> impl Strategy<Value = Option<KekInForce>> {
+    let kek = (1..=u32::MAX, any::<[u8; 8]>(), names());
+    option::of(kek.prop_map(|(generation, check, name)| KekInForce {
+        generation,
+        check: KekCheck(check),
+        name,
+    }))
+}
+
 /// Sidecars of ours with 1 to 4 keys a purpose. Odd ids are for storage and even ones for raft.
 pub(crate) fn sidecars() -> impl Strategy<Value = Sidecar> {
     let keys = |purpose| btree_map(0_u32..1 << 31, records(purpose), 1..5);
-    let cutovers = (any::<bool>(), any::<u64>(), any::<u64>());
-    (keys(Purpose::Storage), keys(Purpose::Raft), cutovers, names()).prop_map(
-        |(storage, raft, cutovers, bootstrap)| {
+    let keys = (keys(Purpose::Storage), keys(Purpose::Raft));
+    (keys, cutovers(), tombstones(), keks(), names()).prop_map(
+        |((storage, raft), cutovers, mut retired, kek, bootstrap)| {
             let storage: BTreeMap<_, _> = storage.into_iter().map(|(n, key)| (id(n * 2 + 1), key)).collect();
             let raft: BTreeMap<_, _> = raft.into_iter().map(|(n, key)| (id(n.max(1) * 2), key)).collect();
             let first = |keys: &BTreeMap<DekId, KeyRecord>| *keys.keys().next().expect("at least one");
             let active = Active { storage: first(&storage), raft: first(&raft) };
             let keys: BTreeMap<_, _> = storage.into_iter().chain(raft).collect();
-            let names = keys.values().map(|key| key.name).chain([bootstrap]);
-            Sidecar {
-                raft_applied_index: names.map(|name| name.raft_index).max().expect("at least one"),
-                cutovers: Cutovers {
-                    storage_envelope_active: cutovers.0,
-                    storage_envelope_cutover_index: RaftIndex(cutovers.1),
-                    raft_envelope_cutover_index: RaftIndex(cutovers.2),
-                },
-                active,
-                keys,
-                bootstrap,
-            }
+            retired.retain(|id, _| !keys.contains_key(id));
+            let raft_applied_index = RaftIndex::ZERO;
+            let mut sidecar = Sidecar { raft_applied_index, cutovers, active, keys, retired, bootstrap, kek };
+            let newest = sidecar.named().map(|name| name.raft_index).max();
+            sidecar.raft_applied_index = newest.expect("at least the bootstrap");
+            sidecar
         },
     )
 }

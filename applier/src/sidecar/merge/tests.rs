@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ids::Purpose;
-use crate::sidecar::{Active, EntryName, KeyRecord};
+use std::collections::BTreeMap;
+
+use crate::sidecar::{Active, Cutovers, EntryName, KeyRecord};
 
 fn id(id: u32) -> DekId {
     DekId::new(id).expect("not 0")
@@ -27,7 +29,9 @@ fn after(rotations: &[u32], own: u16) -> Sidecar {
         raft_applied_index: RaftIndex(3),
         cutovers: Cutovers::default(),
         active: Active { storage: id(1), raft: id(2) },
+        retired: BTreeMap::new(),
         bootstrap: storage.name,
+        kek: None,
         keys: [(id(1), storage), (id(2), key(Purpose::Raft, 3, own))].into(),
     };
     for rotation in rotations {
@@ -78,28 +82,6 @@ fn a_sidecar_that_is_ahead_of_the_snapshot_stays_as_it_is() {
     assert_eq!(merged(Some(&own), Some(&theirs)), Ok(Some(own.clone())));
     let before_the_bootstrap = (None, RaftIndex(2));
     assert_eq!(merge((Some(&own), RaftIndex(12)), before_the_bootstrap), Ok(Some(own.clone())));
-}
-
-#[test]
-fn switches_and_their_indices_only_go_up_from_either_side() {
-    let cutovers = |active, storage, raft| Cutovers {
-        storage_envelope_active: active,
-        storage_envelope_cutover_index: RaftIndex(storage),
-        raft_envelope_cutover_index: RaftIndex(raft),
-    };
-    let cases = [
-        (cutovers(true, 4, 0), cutovers(false, 0, 0), cutovers(true, 4, 0)),
-        (cutovers(false, 0, 0), cutovers(true, 4, 3), cutovers(true, 4, 3)),
-        (cutovers(true, 4, 0), cutovers(false, 0, 5), cutovers(true, 4, 5)),
-    ];
-    for (ours, others, expected) in cases {
-        for (own, theirs) in [(&[5][..], &[5, 6][..]), (&[5, 12], &[5])] {
-            let own = Sidecar { cutovers: ours, ..after(own, 8) };
-            let theirs = Sidecar { cutovers: others, ..after(theirs, 7) };
-            let result = merged(Some(&own), Some(&theirs)).expect("one log").expect("a sidecar");
-            assert_eq!(result.cutovers, expected);
-        }
-    }
 }
 
 #[track_caller]
