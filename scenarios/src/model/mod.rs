@@ -75,8 +75,6 @@ pub enum Reason {
     UnknownKey,
     /// The keystore holds other bytes under the id.
     KeyConflict,
-    /// An entry behind the raft cutover that does not open.
-    NotSealed,
     /// The key has another purpose, or the entry needs another one.
     WrongPurpose,
     /// A key that is in use is not retired.
@@ -121,7 +119,6 @@ impl Reason {
             Reason::KeyIdInUse => "key-id-in-use",
             Reason::UnknownKey => "unknown-key",
             Reason::KeyConflict => "key-conflict",
-            Reason::NotSealed => "not-sealed",
             Reason::WrongPurpose => "wrong-purpose",
             Reason::KeyActive => "key-active",
             Reason::KeyRetired => "key-retired",

@@ -15,7 +15,7 @@ use applier::{
 use redb::{Database, WriteTransaction};
 
 use super::host::{read_data, read_sessions, replace_data, replace_sessions, write_data};
-use super::member::{Admitted, Host, Member, MemberSnapshot};
+use super::member::{Admitted, Handed, Host, Member, MemberSnapshot};
 use super::{
     DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView, Surroundings,
 };
@@ -134,12 +134,25 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         Arc::clone(self.0.registry().redb().database())
     }
 
-    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
+    fn apply(&mut self, index: u64, handed: Handed<'_>, host: Host<'_>) -> Delivered {
         let index = RaftIndex(index);
-        delivered(match payload {
-            Some(payload) => self.0.apply_with(index, payload, host),
-            None => self.0.advance(index, host),
+        delivered(match handed {
+            Handed::Nothing => self.0.advance(index, host),
+            Handed::Write(key, stored) => self.0.advance(index, &mut |transaction| {
+                write_data(transaction, key, stored)?;
+                host(transaction)
+            }),
+            Handed::Entry(payload) => self.0.apply_with(index, payload, host),
         })
+    }
+
+    fn member_rows(&self, node: u64) -> Result<Vec<Vec<u8>>, String> {
+        let node = NodeId::new(node).expect("no member has id 0");
+        self.0.member_rows(node).map_err(|error| error.to_string())
+    }
+
+    fn can_withdraw_kek(&self) -> bool {
+        self.0.kek_status().is_ok_and(|status| status.withdrawable.is_some())
     }
 
     fn admit(&self, payload: &[u8]) -> Admitted {
@@ -147,7 +160,7 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
             Admission::Propose => Admitted::Propose,
             Admission::Duplicate { by, .. } => Admitted::Duplicate(by.map(|index| index.0)),
             Admission::Refused(reject) => Admitted::Refused(reason(&reject)),
-            Admission::Stale => Admitted::Failed("stale".to_owned()),
+            Admission::Stale => Admitted::Stale,
             Admission::Failed(error) => Admitted::Failed(failure(&error).to_owned()),
         }
     }

@@ -25,7 +25,7 @@ use crate::world::Scenario;
 
 pub use crate::sealing::Keys;
 pub use as_merged::Mistake;
-pub use member::{Admitted, Member, MemberSnapshot};
+pub use member::{Admitted, Handed, Member, MemberSnapshot};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -345,6 +345,11 @@ pub trait Life {
     /// As the leader of `term`, makes what is to be stored under a table key; `None` where it may not.
     fn seal_value(&mut self, _term: u64, _key: u64, _value: u64) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether values, or log entries, are sealed by now.
+    fn is_sealing(&self, _purpose: Purpose) -> bool {
+        false
     }
 
     /// As the leader of `term`, puts a log entry into its envelope; `None` where it may not.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::KekCheck;
 use sim::{Disk, Trace};
 
 use crate::form::{Blob, Form, Keks, KeyNumber, Seal};
@@ -68,6 +69,11 @@ impl Lookout {
     /// The world's first KEK.
     pub fn kek(&self) -> &Arc<SimKek> {
         &self.kek
+    }
+
+    /// Check value of the KEK of this number.
+    pub fn check(&self, kek: u8) -> KekCheck {
+        KekCheck(self.keks.check(kek))
     }
 
     /// The KEK that takes its place in a rewrap.

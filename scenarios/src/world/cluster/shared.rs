@@ -1,6 +1,6 @@
 //! What all tasks of a run share: the choices, the network, and the books in which everything is recorded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
@@ -14,6 +14,7 @@ use super::message::Message;
 use crate::chronicle::Chronicle;
 use crate::coverage::{Crashes, Open, Phase};
 use crate::form::{Form, KeyNumber, Kind};
+use crate::sealing::Use;
 use crate::seam::SimKek;
 use crate::teeth::ClusterMistake;
 use crate::world::look::Lookout;
@@ -60,6 +61,8 @@ pub(super) struct Books {
     pub(super) leader: Option<(u64, u64)>,
     /// Requests by their index, between the moment at which they were admitted and that at which anyone applied them.
     pub(super) admitted: BTreeMap<u64, OnItsWay>,
+    /// Every nonce that was seen in use, and with what.
+    pub(super) uses: BTreeSet<Use>,
     /// What a leader smuggles in at its next chance.
     pub(super) smuggle: Option<Form>,
     pub(super) members: Members,
@@ -168,6 +171,10 @@ pub(super) struct Slot {
     pub(super) look: bool,
     /// Newest index that its present life has applied.
     pub(super) applied: u64,
+    /// Whether its life has ended at a guard behind its replay.
+    pub(super) guarded: bool,
+    /// Index of the first entry that its log has, or would have.
+    pub(super) log_start: u64,
     /// Entry that its present life has refused.
     pub(super) halted: Option<u64>,
     /// First answer to the entry that it refuses.
@@ -198,6 +205,7 @@ impl Shared {
             clients: 0,
             leader: None,
             admitted: BTreeMap::new(),
+            uses: BTreeSet::new(),
             smuggle: None,
             members: Members::default(),
             budget: Budget::default(),
@@ -300,6 +308,8 @@ impl Slot {
             open: None,
             look: false,
             applied: 0,
+            guarded: false,
+            log_start: 0,
             halted: None,
             refusal: None,
         }

@@ -17,7 +17,7 @@ use crate::history::{Event, Moment};
 use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
 use crate::subject::host::{Sessions, read_sessions, refusable};
-use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
+use crate::subject::{Handed, Member, MemberSnapshot, Surroundings, bury};
 use crate::world::look;
 use crate::world::node::refusal_name;
 
@@ -84,6 +84,9 @@ pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
     let mut books = shared.books();
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
+    if std::mem::take(&mut books.slots[at].guarded) {
+        return Ended::Refused;
+    }
     if !dead && !faulted {
         shared.note(id, "died", [id, 0, 0], || (*what).to_owned());
         books.remember(id, Event::StartRefused { why: format!("died of {what}"), faulted });
@@ -162,7 +165,7 @@ impl Replica {
         }
         drop(books);
         let core = Remains::new(Core { raw, member });
-        Ok(Replica {
+        let replica = Replica {
             shared: Arc::clone(shared),
             slot: at,
             id,
@@ -173,12 +176,16 @@ impl Replica {
             removed,
             keyring,
             lives,
+            committed_at_start: hard.commit,
             hard,
             led: 0,
             snapshots: BTreeMap::new(),
             outbox: Vec::new(),
             since_look: 0,
-        })
+            replayed: false,
+        };
+        replica.note_log_start();
+        Ok(replica)
     }
 }
 
@@ -198,9 +205,11 @@ fn below_raft(
         None if founder => found(shared, member)?,
         None => Store::blank(member.shared()),
     };
-    let applied = match shared.setup.subject.keeps_index() {
-        true => member.resume_after().expect("the subject keeps an index"),
-        false => go_back(member, &mut store)?,
+    let applied = match (shared.setup.subject.keeps_index(), member.resume_after()) {
+        (true, resume) => resume.expect("the subject keeps an index"),
+        // Its database is not behind its newest snapshot, and stays as it is.
+        (false, Some(resume)) if resume > 0 && resume >= store.snapshot_index() => resume,
+        (false, _) => go_back(member, &mut store)?,
     };
     let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
     Ok((store, applied, sessions))
@@ -219,7 +228,7 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
     metadata.term = 1;
     metadata.mut_conf_state().voters = founders;
     let mut host = |transaction: &WriteTransaction| refusable(|| Store::found(transaction, &snapshot));
-    if !member.apply(1, None, &mut host).advances() {
+    if !member.apply(1, Handed::Nothing, &mut host).advances() {
         return Err(Gone("foundation"));
     }
     Store::open(member.shared()).map_err(broken("store"))?.ok_or(Gone("foundation"))
