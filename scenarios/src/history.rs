@@ -220,6 +220,13 @@ pub enum Event {
         /// What came of it instead.
         why: String,
     },
+    /// A claim has not come to what it should.
+    ClaimFailed {
+        /// Where.
+        step: &'static str,
+        /// What came of it instead.
+        why: String,
+    },
     /// Key bytes were written to the disk.
     KeyOnDisk {
         /// The path.

@@ -150,9 +150,22 @@ pub enum Place {
     CrashInDatabaseCreation,
     CrashBeforeDatabaseIsNamed,
     CrashBeforeDatabaseNameIsDurable,
+    DuplicateCutover,
+    DuplicateRetirement,
+    DuplicateRewrap,
+    CutOverStorage,
+    CutOverRaft,
+    Retired,
+    Rewrapped,
+    RewrappedUnderTheNext,
+    ClaimMade,
+    ClaimHeld,
+    CrashInClaim,
+    SealedByTheNode,
+    EntrySealedByTheNode,
 }
 
-const PLACES: [&str; 33] = [
+const PLACES: [&str; 46] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
@@ -186,9 +199,22 @@ const PLACES: [&str; 33] = [
     "crash/database-creation",
     "crash/before-database-is-named",
     "crash/before-database-name-is-durable",
+    "no-op/cutover-stale-or-repeated",
+    "no-op/duplicate-retirement",
+    "no-op/duplicate-rewrap",
+    "sealing/storage-cutover",
+    "sealing/raft-cutover",
+    "sealing/key-retired",
+    "sealing/keys-wrapped-anew",
+    "sealing/keys-wrapped-by-the-next-kek",
+    "claim/made",
+    "claim/held",
+    "claim/crash-in-it",
+    "claim/value-sealed",
+    "claim/entry-sealed",
 ];
 
-const REASONS: [Reason; 19] = [
+const REASONS: [Reason; 29] = [
     Reason::Malformed,
     Reason::Version,
     Reason::Subtag,
@@ -196,7 +222,6 @@ const REASONS: [Reason; 19] = [
     Reason::ReservedKeyId,
     Reason::ReservedNodeId,
     Reason::WrappedLength,
-    Reason::UnsupportedRotation,
     Reason::EqualIds,
     Reason::ForeignRow,
     Reason::EpochRollback,
@@ -208,9 +233,20 @@ const REASONS: [Reason; 19] = [
     Reason::KeyIdInUse,
     Reason::UnknownKey,
     Reason::KekNotConfigured,
+    Reason::WrongPurpose,
+    Reason::NeedlessKey,
+    Reason::NeedlessEpoch,
+    Reason::KeyActive,
+    Reason::KeyRetired,
+    Reason::KekGeneration,
+    Reason::KekNotInRing,
+    Reason::RewrapKeys,
+    Reason::OtherKeyBytes,
+    Reason::ClearEntry,
+    Reason::EntryDoesNotOpen,
 ];
 
-const VERDICTS: [&str; 19] = [
+const VERDICTS: [&str; 29] = [
     "verdict/malformed",
     "verdict/version",
     "verdict/subtag",
@@ -218,7 +254,6 @@ const VERDICTS: [&str; 19] = [
     "verdict/reserved-key-id",
     "verdict/reserved-node-id",
     "verdict/wrapped-length",
-    "verdict/unsupported-rotation",
     "verdict/equal-ids",
     "verdict/foreign-row",
     "verdict/epoch-rollback",
@@ -230,6 +265,17 @@ const VERDICTS: [&str; 19] = [
     "verdict/key-id-in-use",
     "verdict/unknown-key",
     "verdict/kek-not-configured",
+    "verdict/wrong-purpose",
+    "verdict/needless-key",
+    "verdict/needless-epoch",
+    "verdict/key-active",
+    "verdict/key-retired",
+    "verdict/kek-generation",
+    "verdict/kek-not-in-ring",
+    "verdict/rewrap-keys",
+    "verdict/other-key-bytes",
+    "verdict/clear-entry",
+    "verdict/entry-does-not-open",
 ];
 
 /// Places of a cluster.

@@ -257,7 +257,7 @@ pub(crate) const EVERY_LOG: &str = "every log of up to ";
 
 /// Closes every log of up to `length` entries over the alphabet.
 pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
-    let script = Script::new(terms.subject.rules(), &script::alphabet());
+    let script = Script::new(terms.subject.rules(), &script::alphabet(terms.subject.rules()));
     let mut closure = Closure::new(terms);
     closure.finish(terms, &script);
     // What a node does before its first entry is no log of its own, and is proven all the same.
@@ -266,7 +266,7 @@ pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
     let root = Arc::new((script, closure));
     rayon::scope(|scope| grow(scope, terms, length, String::new(), root, &parts));
     let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let letters = script::alphabet().len() as u64;
+    let letters = script::alphabet(terms.subject.rules()).len() as u64;
     let mut proof = Proof {
         log: format!("{EVERY_LOG}{length}"),
         logs: (1..=length as u32).map(|length| letters.pow(length)).sum(),
@@ -310,7 +310,7 @@ fn grow<'s>(
     }
     let state =
         Arc::clone(shorter.0.states.last().expect("there is always the state before the first entry"));
-    for (letter, form) in script::alphabet().into_iter().enumerate() {
+    for (letter, form) in script::alphabet(terms.subject.rules()).into_iter().enumerate() {
         // What is refused stands for a no-op, and that has a letter of its own.
         if !state.judge(terms.subject.rules(), true, &form).advances() || terms.is_stopped() {
             continue;
@@ -337,8 +337,8 @@ pub struct Floor(Disk);
 
 /// A database that was never closed, with a log in it.
 pub fn floor() -> Floor {
-    let (_, forms) = script::named().pop().expect("there are named logs");
     let subject = Subject::Hardened;
+    let (_, forms) = script::named(subject.rules()).pop().expect("there are named logs");
     let mut script = Script::new(subject.rules(), &forms);
     forms.iter().for_each(|form| script.push(form));
     let disk = blank_disk(Profile::Posix, Lies::NONE);

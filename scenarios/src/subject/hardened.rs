@@ -1,23 +1,27 @@
 //! Our applier as a subject.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use applier::admission::{Admission, Capability};
 use applier::apply::{RestoreError, open_database};
+use applier::envelope::storage::{self, ValueHeader};
+use applier::kek::KekRing;
 use applier::ports::{Files, Kek};
 use applier::registry::{Clash, HostRefused};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
-    Applier, ApplyError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp, NodeId, Outcome,
-    RaftIndex, Reject, StartError,
+    Applier, ApplyError, Claim, ClaimError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp,
+    NodeId, OpenError, Outcome, Purpose, RaftIndex, Reject, StartError,
 };
 use redb::{Database, WriteTransaction};
 
 use super::host::{read_data, read_sessions, replace_data, replace_sessions, write_data};
 use super::member::{Admitted, Handed, Host, Member, MemberSnapshot};
 use super::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView, Surroundings,
+    Claimed, DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView,
+    Surroundings,
 };
 use crate::model::{Reason, Verdict};
 use crate::seam::{FixedClock, HostsData, SimRegistry};
@@ -29,8 +33,16 @@ fn config(world: &Surroundings, kek: Arc<dyn Kek>) -> Config {
     Config {
         node: NodeId::new(world.node).expect("not 0"),
         database: DATABASE.to_owned(),
-        keyring: world.keyring.then(|| KeyringConfig { kek: kek.into(), sidecar }),
+        keyring: world.keyring.then(|| KeyringConfig { kek: ring(world, kek), sidecar }),
         known: applier::Known::default(),
+    }
+}
+
+/// One KEK, or where another one is to take its place both.
+fn ring(world: &Surroundings, kek: Arc<dyn Kek>) -> KekRing {
+    match &world.next_kek {
+        None => KekRing::new(kek),
+        Some(next) => KekRing::new(Arc::clone(next) as _).with_previous(kek),
     }
 }
 
@@ -95,6 +107,17 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
             Err(error) => Err(error.to_string()),
             Ok(SidecarContent::Foreign(_)) => Err("written by something else".to_owned()),
             Ok(SidecarContent::Ours(sidecar)) => Ok(SidecarView {
+                storage_cutover: sidecar.cutovers.storage.map(|name| name.raft_index.0),
+                raft_cutover: sidecar.cutovers.raft.map(|name| name.raft_index.0),
+                retired: sidecar
+                    .retired
+                    .iter()
+                    .map(|(id, stone)| {
+                        let (by, at) = (stone.installed.raft_index.0, stone.retired.raft_index.0);
+                        (id.get(), (stone.purpose, by, at))
+                    })
+                    .collect(),
+                kek: sidecar.kek.map(|kek| (kek.generation, kek.check.0)),
                 active: (sidecar.active.storage.get(), sidecar.active.raft.get()),
                 keys: sidecar
                     .keys
@@ -105,7 +128,6 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
                         (id.get(), SidecarKey { purpose, wrapped, created, local_epoch })
                     })
                     .collect(),
-                ..SidecarView::default()
             }),
         }
     }
@@ -118,6 +140,38 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
 
     fn proof(&self) -> u64 {
         self.0.registry().local().map_or(0, |local| local.sidecar_index.0)
+    }
+
+    fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
+        let cipher = self.0.cipher();
+        let (_, value) =
+            storage::read(&cipher, &key.to_be_bytes(), stored).map_err(|error| error.to_string())?;
+        let value = value.as_ref().try_into().map_err(|_| "it has another length".to_owned())?;
+        Ok(u64::from_be_bytes(value))
+    }
+
+    fn claim(&mut self, term: u64, purpose: Purpose) -> Claimed {
+        match self.0.claim(term, purpose) {
+            Ok(Claim::Held(_)) => Claimed::Held,
+            Ok(Claim::Propose(payload)) => Claimed::Propose(payload),
+            Err(ClaimError::Halted(cause)) => Claimed::Halted(halted(&cause).to_string()),
+            Err(error) => Claimed::No(error.to_string()),
+        }
+    }
+
+    fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
+        let sealer = self.0.sealer(term, Purpose::Storage)?;
+        let body = sealer.seal_value(0, &key.to_be_bytes(), &value.to_be_bytes()).ok()?;
+        Some([&ValueHeader::encrypted(0).encode()[..], &body].concat())
+    }
+
+    fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {
+        self.0.sealer(term, Purpose::Raft)?.seal_entry(entry).ok()
+    }
+
+    fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
+        let opened = self.0.open_entry(RaftIndex(index), entry);
+        opened.map(Cow::into_owned).map_err(|reject| Delivered::Decided(Verdict::Rejected(reason(&reject))))
     }
 
     fn held(&self) -> Held {
@@ -257,6 +311,16 @@ fn reason(reject: &Reject) -> Reason {
         Reject::NotBootstrapped => Reason::NotBootstrapped,
         Reject::KeyIdInUse { .. } => Reason::KeyIdInUse,
         Reject::UnknownKey(_) => Reason::UnknownKey,
-        _ => Reason::UnsupportedRotation,
+        Reject::OtherPurpose { .. } => Reason::WrongPurpose,
+        Reject::NeedlessKey { .. } => Reason::NeedlessKey,
+        Reject::NeedlessEpoch { .. } => Reason::NeedlessEpoch,
+        Reject::KeyActive(_) => Reason::KeyActive,
+        Reject::KeyRetired { .. } => Reason::KeyRetired,
+        Reject::KekGeneration { .. } => Reason::KekGeneration,
+        Reject::KekNotInRing { .. } => Reason::KekNotInRing,
+        Reject::RewrapKeys { .. } => Reason::RewrapKeys,
+        Reject::RewrapBytes(_) => Reason::OtherKeyBytes,
+        Reject::Sealed(OpenError::Envelope(_)) => Reason::ClearEntry,
+        Reject::Sealed(OpenError::Cipher(_)) => Reason::EntryDoesNotOpen,
     }
 }

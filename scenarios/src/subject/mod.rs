@@ -266,8 +266,10 @@ pub enum Claimed {
     Propose(Vec<u8>),
     /// It may.
     Held,
-    /// It may not.
+    /// It may not, and has touched nothing.
     No(String),
+    /// A write has failed, and it goes on with nothing.
+    Halted(String),
 }
 
 /// What a subject holds in memory besides keys and its behaviour depends on.

@@ -47,7 +47,11 @@ impl Scenario {
     /// Whether a sweep of this scenario has to hit a probe.
     pub fn probes(self, name: &str) -> bool {
         match self {
-            Scenario::Single => name != "verdict/kek-not-configured" && !name.starts_with("cluster/"),
+            Scenario::Single => {
+                let others =
+                    ["verdict/kek-not-configured", "verdict/clear-entry", "verdict/entry-does-not-open"];
+                !others.contains(&name) && !name.starts_with("cluster/")
+            }
             Scenario::Cluster => name.starts_with("cluster/"),
             Scenario::Reject => {
                 name.starts_with("verdict/")

@@ -2,11 +2,13 @@
 
 mod dying;
 mod fresh;
+mod leading;
 mod observing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::Purpose;
 use sim::{Choices, Disk, OpInfo, Probes, Ratio, Site, Trace};
 
 pub(crate) use self::dying::is_before_rename;
@@ -451,6 +453,7 @@ impl<'a> Node<'a> {
             self.states.push(Arc::new(next));
             if expected == Verdict::Applied {
                 self.entries += 1;
+                self.count_effect(form);
             }
         }
         self.database_floor = self.database_floor.max(index).min(self.frontier());
@@ -544,6 +547,9 @@ impl<'a> Node<'a> {
             match (delivery, kind) {
                 (Delivery::First, Kind::Bootstrap) => self.hit(Place::DuplicateBootstrap),
                 (Delivery::First, Kind::Rotation) => self.hit(Place::DuplicateRotation),
+                (Delivery::First, Kind::Cutover) => self.hit(Place::DuplicateCutover),
+                (Delivery::First, Kind::Retirement) => self.hit(Place::DuplicateRetirement),
+                (Delivery::First, Kind::Rewrap) => self.hit(Place::DuplicateRewrap),
                 (Delivery::First, _) => self.hit(Place::DuplicateRegistration),
                 (Delivery::Kept | Delivery::RolledBack, _) => self.hit(Place::NoOpAgain),
             }
@@ -552,6 +558,21 @@ impl<'a> Node<'a> {
             && let Some(probe) = verdict(*reason)
         {
             self.probes.hit(probe);
+        }
+    }
+
+    fn count_effect(&mut self, form: &Form) {
+        match form {
+            Form::Cutover { purpose: Purpose::Storage, .. } => self.hit(Place::CutOverStorage),
+            Form::Cutover { purpose: Purpose::Raft, .. } => self.hit(Place::CutOverRaft),
+            Form::Retirement { .. } => self.hit(Place::Retired),
+            Form::Rewrap { kek, .. } => {
+                self.hit(Place::Rewrapped);
+                if *kek > 0 {
+                    self.hit(Place::RewrappedUnderTheNext);
+                }
+            }
+            _ => {}
         }
     }
 
