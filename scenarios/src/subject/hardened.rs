@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use applier::admission::{Admission, Capability};
 use applier::apply::{RestoreError, open_database};
-use applier::envelope::storage::{self, ValueHeader};
+use applier::envelope::storage;
 use applier::kek::KekRing;
 use applier::ports::{Files, Kek};
 use applier::registry::{Clash, HostRefused};
@@ -160,13 +160,15 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
     }
 
     fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
-        let sealer = self.0.sealer(term, Purpose::Storage)?;
-        let body = sealer.seal_value(0, &key.to_be_bytes(), &value.to_be_bytes()).ok()?;
-        Some([&ValueHeader::encrypted(0).encode()[..], &body].concat())
+        self.0.seal_value(term, 0, &key.to_be_bytes(), &value.to_be_bytes()).ok()
     }
 
     fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {
-        self.0.sealer(term, Purpose::Raft)?.seal_entry(entry).ok()
+        self.0.seal_entry(term, entry).ok().map(Cow::into_owned)
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.0.cutover(purpose) > RaftIndex::ZERO
     }
 
     fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {

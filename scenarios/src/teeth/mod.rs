@@ -206,7 +206,7 @@ pub static WRONG: &[Wrong] = &[
         "a bootstrap is admitted without asking who has the KEK"),
     wrong("leader-does-not-drain", How::Cluster(ClusterMistake::DoesNotDrain), "admitted-is-never-rejected/clear-entry",
         "a cutover is proposed with others in flight, and others behind it before it is applied"),
-    wrong("leader-seals-twice", How::Cluster(ClusterMistake::SealsTwice), "nonces-are-never-reused",
+    wrong("leader-seals-twice", How::Cluster(ClusterMistake::SealsTwice), "nonces-are-nobody-elses",
         "two values are sealed with one nonce"),
     wrong("follower-forwards-proposals", How::Cluster(ClusterMistake::ForwardsProposals), "admitted-is-never-rejected",
         "a follower proposes what it is asked for, and the leader takes it"),

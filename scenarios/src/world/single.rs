@@ -79,7 +79,8 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);
-    let news = super::draw_news(&mut node);
+    let news = super::draw_news(node.choices, node.subject.rules());
+    node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);

@@ -125,13 +125,17 @@ pub(super) async fn client(shared: Arc<Shared>, me: u64, quota: u64, mix: Mix) {
 /// the same id want different things.
 fn wish(shared: &Shared, me: u64, mix: Mix) -> Wish {
     let state = shared.books().chronicle.newest().clone();
-    let form = shared.draw(|choices| match choices.draw(CLASS, 6) {
-        0 => Form::Data { key: me, value: state.index, seal: None },
-        // What two clients cannot both have: the next key.
-        1 | 2 if state.active.is_some() => workload::rotation(choices, &state),
-        _ => workload::next(choices, mix, &state),
-    });
-    match form {
+    let (rules, news) = (shared.setup.subject.rules(), shared.news);
+    let new = shared.draw(|choices| workload::request(choices, news, rules, &state));
+    let usual = || {
+        shared.draw(|choices| match choices.draw(CLASS, 6) {
+            0 => Form::Data { key: me, value: state.index, seal: None },
+            // What two clients cannot both have: the next key.
+            1 | 2 if state.active.is_some() => workload::rotation(choices, &state),
+            _ => workload::next(choices, mix, &state),
+        })
+    };
+    match new.unwrap_or_else(usual) {
         Form::Nothing => Wish::Put { key: 0, value: state.index },
         Form::Data { key, value, .. } => Wish::Put { key, value },
         form => {

@@ -17,6 +17,7 @@ use crate::form::{Form, KeyNumber, Kind};
 use crate::sealing::Use;
 use crate::seam::SimKek;
 use crate::teeth::ClusterMistake;
+use crate::workload::News;
 use crate::world::look::Lookout;
 use crate::world::{Setup, node};
 
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) quiet_commits: bool,
     /// Entries after which a member keeps a snapshot and shortens its log, and how many it leaves before it.
     pub(super) compaction: (u64, u64),
+    /// How much is asked for that is about envelopes, and whether members have a ring of two KEKs.
+    pub(super) news: News,
     books: Mutex<Books>,
 }
 
@@ -187,7 +190,7 @@ impl Shared {
         trace: Trace,
         choices: SharedChoices,
         net: Net<Message>,
-        (election_seed, quiet_commits, compaction): (u64, bool, (u64, u64)),
+        (election_seed, quiet_commits, compaction, news): (u64, bool, (u64, u64), News),
         probes: Probes,
     ) -> Shared {
         let books = Books {
@@ -224,6 +227,7 @@ impl Shared {
             election_seed,
             quiet_commits,
             compaction,
+            news,
             books: Mutex::new(books),
         }
     }

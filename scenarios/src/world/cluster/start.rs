@@ -38,10 +38,12 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
         Keyring::Other => Arc::clone(&books.other_kek),
         Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
     };
+    let ring = shared.news.ring && keyring == Keyring::Right;
+    let next_kek = ring.then(|| Arc::clone(books.lookout.next_kek()));
     drop(books);
     shared.note(id, "start", [id, lives, 0], || format!("{id:x}, life {lives}"));
     let surroundings = Surroundings {
-        next_kek: None,
+        next_kek,
         node: id,
         files: SimFiles::new(disk.mount()),
         kek,
