@@ -237,6 +237,7 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
         match chronicle.log.get(*index as usize) {
             // A duplicate names the entry that had the effect, which somebody else may have asked for.
             Some(entry) if entry.form == *form => None,
+            Some(entry) if has_the_effect_of(&entry.form, form) => None,
             found => {
                 let evidence = format!("{asked:?}, {form}, was done at {index}, where the log has {found:?}");
                 Some(
@@ -247,6 +248,18 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
         }
     };
     told(chronicle).filter_map(lost).collect()
+}
+
+/// Whether an entry did what another one asks for: a value is sealed by whoever proposes it, and an envelope that somebody
+/// has switched on is on for all.
+fn has_the_effect_of(entry: &Form, wish: &Form) -> bool {
+    match (entry, wish) {
+        (Form::Data { key, value, .. }, Form::Data { key: wanted, value: of, .. }) => {
+            (key, value) == (wanted, of)
+        }
+        (Form::Cutover { purpose, .. }, Form::Cutover { purpose: wanted, .. }) => purpose == wanted,
+        _ => false,
+    }
 }
 
 fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {

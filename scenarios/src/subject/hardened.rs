@@ -207,6 +207,10 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         self.0.member_rows(node).map_err(|error| error.to_string())
     }
 
+    fn kek_generation(&self) -> u32 {
+        self.0.sidecar().map_or(0, |sidecar| sidecar.generation())
+    }
+
     fn can_withdraw_kek(&self) -> bool {
         self.0.kek_status().is_ok_and(|status| status.withdrawable.is_some())
     }

@@ -58,6 +58,11 @@ pub trait Member: Life {
         Ok(Vec::new())
     }
 
+    /// How many times its keys were wrapped anew.
+    fn kek_generation(&self) -> u32 {
+        0
+    }
+
     /// Whether the previous KEK of its ring may be withdrawn.
     fn can_withdraw_kek(&self) -> bool {
         false

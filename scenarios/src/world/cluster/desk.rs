@@ -463,7 +463,11 @@ impl Replica {
                         self.register(&row);
                         self.not_yet(request);
                     }
-                    Ok(None) => return self.are_capable(request, &[id], None),
+                    Ok(None) => {
+                        let own = self.core.member.capability().map_err(broken("capability"))?.keyring;
+                        let next = own.filter(|_| self.core.member.kek_generation() > 0);
+                        return self.are_capable(request, &[id], next);
+                    }
                 }
                 Ok(false)
             }
