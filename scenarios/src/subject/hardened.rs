@@ -13,7 +13,7 @@ use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
     Applier, ApplyError, Claim, ClaimError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp,
-    NodeId, OpenError, Outcome, Purpose, RaftIndex, Reject, StartError,
+    NodeId, OpenError, Outcome, Purpose, RaftIndex, Reject, ResyncError, Snapshot, StartError,
 };
 use redb::{Database, WriteTransaction};
 
@@ -54,6 +54,16 @@ pub(crate) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
 /// The same, as a member of a cluster.
 pub(crate) fn start_member(world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
     start_on(world, world.files.clone(), Arc::clone(&world.kek) as _, |registry| registry)
+}
+
+/// Writes the sidecar of a node anew that does not run, from another one's snapshot.
+///
+/// # Errors
+/// Those of the applier's own.
+pub(crate) fn resync(world: &Surroundings, snapshot: &Snapshot) -> Result<(), ResyncError> {
+    let config = config(world, Arc::clone(&world.kek) as _);
+    let registry = open_database(&world.files, &config).map_err(ResyncError::Read)?;
+    applier::resync(&world.files, &registry, &config, snapshot)
 }
 
 /// Starts on other ports than the world's own, each of which may stand in front of the world's.

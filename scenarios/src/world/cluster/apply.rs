@@ -297,6 +297,8 @@ impl Replica {
     /// Looks at the node and takes down what it holds.
     pub(super) fn look(&mut self, moment: Moment) {
         self.since_look = 0;
+        let withdraws = self.core.member.can_withdraw_kek();
+        self.shared.books().slots[self.slot].withdraws |= withdraws;
         let (slot, applied) = (self.slot, self.applied);
         self.shared.books().observe(slot, applied, self.core.member.as_ref(), moment);
     }
@@ -351,6 +353,18 @@ impl Replica {
     pub(super) fn note_log_start(&self) {
         let start = raft::Storage::first_index(self.core.raw.store()).unwrap_or(0);
         self.shared.books().slots[self.slot].log_start = start;
+    }
+
+    /// Takes a snapshot for a member that has lost its sidecar, where one is wanted.
+    pub(super) fn lend_snapshot(&self) {
+        if !self.shared.books().wants_snapshot || self.is_done() {
+            return;
+        }
+        if let Ok(Some(snapshot)) = self.core.member.capture() {
+            let mut books = self.shared.books();
+            books.wants_snapshot = false;
+            books.snapshot = Some(snapshot);
+        }
     }
 
     /// Keeps a snapshot and shortens the log, every so many entries.

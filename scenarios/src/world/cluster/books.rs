@@ -103,7 +103,9 @@ impl Books {
 
     /// Takes down what a node went through.
     pub(super) fn remember(&mut self, id: u64, event: Event) {
-        let history = self.chronicle.nodes.entry(id).or_default();
+        // Who has lost what it had and is back under its old id is another one to its own history.
+        let incarnation = self.slots.iter().find(|slot| slot.id == id).map_or(0, |slot| slot.incarnation);
+        let history = self.chronicle.nodes.entry(id | incarnation << 40).or_default();
         look::mark(&self.trace.of(id), history.len());
         history.push(event);
     }
@@ -284,6 +286,15 @@ impl Books {
         self.slots.iter().filter(|slot| slot.status != Status::Empty).map(|slot| slot.id).collect()
     }
 
+    /// Keeps a copy of a disk from which the power has gone, with nothing in the air, as a backup of that day.
+    pub(super) fn keep_old_disk(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        let settled = slot.in_flight.is_none() && slot.installing.is_empty() && !slot.robbed;
+        if slot.old_disk.is_none() && settled && slot.floor > 1 {
+            slot.old_disk = Some((slot.disk.fork(), slot.floor));
+        }
+    }
+
     /// Keeps a copy of the sidecar, from which a machine may be given an older one later.
     pub(super) fn note_sidecar(&mut self, at: usize) {
         let slot = &mut self.slots[at];
@@ -302,7 +313,7 @@ impl Books {
 
     /// What keeps the run from its end, if anything does.
     pub(super) fn left_to_do(&self) -> Option<String> {
-        let busy = self.clients > 0 || self.operating || !self.lost.is_empty();
+        let busy = self.clients > 0 || self.operating || !self.lost.is_empty() || !self.resyncs.is_empty();
         if busy && !self.hopeless {
             return Some(format!("{} clients, operator {}", self.clients, self.operating));
         }

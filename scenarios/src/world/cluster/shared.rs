@@ -16,6 +16,7 @@ use crate::coverage::{Crashes, Open, Phase};
 use crate::form::{Form, KeyNumber, Kind};
 use crate::sealing::Use;
 use crate::seam::SimKek;
+use crate::subject::MemberSnapshot;
 use crate::teeth::ClusterMistake;
 use crate::workload::News;
 use crate::world::look::Lookout;
@@ -72,6 +73,11 @@ pub(super) struct Books {
     pub(super) budget: Budget,
     /// Members that have lost what they had, and wait for the operator.
     pub(super) lost: Vec<Licence>,
+    /// Members whose sidecar is to be written anew from a healthy peer.
+    pub(super) resyncs: Vec<Licence>,
+    /// Whether a healthy member is to take a snapshot for that, and the one that was taken.
+    pub(super) wants_snapshot: bool,
+    pub(super) snapshot: Option<MemberSnapshot>,
     pub(super) orders: Vec<Order>,
     /// Whether the operator is in the middle of something.
     pub(super) operating: bool,
@@ -160,6 +166,12 @@ pub(super) struct Slot {
     pub(super) installing: Vec<u64>,
     /// Whether its sidecar was taken away, or replaced by an older one.
     pub(super) robbed: bool,
+    /// Members of this id that have lived before on another disk, or on this one as it is no more.
+    pub(super) incarnation: u64,
+    /// The disk as it once was, and the index that the member had answered for then.
+    pub(super) old_disk: Option<(Disk, u64)>,
+    /// Whether it has said that it needs the KEK of before the rewrap no more.
+    pub(super) withdraws: bool,
     /// An older sidecar, to replace a newer one with.
     pub(super) old_sidecar: Option<Vec<u8>>,
     /// The call that the last error hit that was injected into its present life.
@@ -213,6 +225,9 @@ impl Shared {
             members: Members::default(),
             budget: Budget::default(),
             lost: Vec::new(),
+            resyncs: Vec::new(),
+            wants_snapshot: false,
+            snapshot: None,
             orders: Vec::new(),
             operating: false,
             storming: false,
@@ -305,6 +320,9 @@ impl Slot {
             in_flight: founder.then_some(1),
             installing: Vec::new(),
             robbed: false,
+            incarnation: 0,
+            old_disk: None,
+            withdraws: false,
             old_sidecar: None,
             fault_op: None,
             fault_armed: false,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use raft::RawNode;
 use raft::eraftpb::{ConfState, Snapshot};
 use redb::WriteTransaction;
+use sim::Site;
 
 use super::desk::Desk;
 use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Replica, broken};
-use super::shared::{Books, Ended, Keyring, Shared};
+use super::shared::{Books, Ended, Keyring, Shared, Slot};
 use super::store::Store;
 use crate::chronicle::ClusterEvent;
 use crate::coverage::{Outcome, Phase};
@@ -20,6 +21,8 @@ use crate::subject::host::{Sessions, read_sessions, refusable};
 use crate::subject::{Handed, Member, MemberSnapshot, Surroundings, bury};
 use crate::world::look;
 use crate::world::node::refusal_name;
+
+const WITHDRAWS: Site = Site::new("start.withdraws-kek");
 
 /// Starts a life, or says how it ended.
 pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
@@ -33,25 +36,11 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     slot.halted = None;
     slot.applied = 0;
     let (id, lives, founder, robbed) = (slot.id, slot.lives, slot.founder, slot.robbed);
-    let (disk, keyring) = (slot.disk.clone(), slot.keyring);
-    let kek = match keyring {
-        Keyring::Other => Arc::clone(&books.other_kek),
-        Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
-    };
-    let ring = shared.news.ring && keyring == Keyring::Right;
-    let next_kek = ring.then(|| Arc::clone(books.lookout.next_kek()));
+    let disk = slot.disk.clone();
+    let keyring = slot.keyring;
+    let surroundings = surroundings(shared, &mut books, at);
     drop(books);
     shared.note(id, "start", [id, lives, 0], || format!("{id:x}, life {lives}"));
-    let surroundings = Surroundings {
-        next_kek,
-        node: id,
-        files: SimFiles::new(disk.mount()),
-        kek,
-        reads: Arc::default(),
-        unix_seconds: 1_700_000_000 + 60 * lives,
-        keyring: keyring != Keyring::None,
-        past: Arc::default(),
-    };
     let started = shared.setup.subject.start_member(&surroundings);
     if disk.is_dead() {
         if let Ok(member) = started {
@@ -80,6 +69,31 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     replica.map_err(|gone| how_it_ended(shared, at, gone))
 }
 
+/// What a member is started in, by whoever does.
+pub(super) fn surroundings(shared: &Shared, books: &mut Books, at: usize) -> Surroundings {
+    let Slot { id, lives, keyring, withdraws, .. } = books.slots[at];
+    let mut kek = match keyring {
+        Keyring::Other => Arc::clone(&books.other_kek),
+        Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
+    };
+    let ring = shared.news.ring && keyring == Keyring::Right;
+    let mut next_kek = ring.then(|| Arc::clone(books.lookout.next_kek()));
+    if withdraws && ring && shared.draw(|choices| choices.draw(WITHDRAWS, 2)) == 1 {
+        books.hit(ClusterPlace::OldKekWithdrawn);
+        kek = next_kek.take().expect("there is a ring");
+    }
+    Surroundings {
+        node: id,
+        files: SimFiles::new(books.slots[at].disk.mount()),
+        kek,
+        next_kek,
+        reads: Arc::default(),
+        unix_seconds: 1_700_000_000 + 60 * lives,
+        keyring: keyring != Keyring::None,
+        past: Arc::default(),
+    }
+}
+
 /// How a life has ended by itself. Where nothing has gone wrong with its disk, it has no reason to.
 pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
     let Gone(what) = gone;
@@ -102,7 +116,7 @@ fn refused(books: &mut Books, at: usize, why: String, faulted: bool) -> Ended {
     let slot = &books.slots[at];
     let (id, robbed, keyring) = (slot.id, slot.robbed, slot.keyring);
     let expected = match why.as_str() {
-        "sidecar-missing" | "sidecar-stale" if robbed => {
+        "sidecar-missing" | "sidecar-stale" | "epoch-behind" if robbed => {
             books.hit(ClusterPlace::SidecarLossRefused);
             books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: Some(why.clone()) });
             true
