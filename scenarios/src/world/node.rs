@@ -116,6 +116,8 @@ pub struct Node<'a> {
     files: SimFiles,
     past: Arc<Past>,
     life: Option<Box<dyn Life>>,
+    /// Whether everything was delivered again in this life that had been acknowledged before it.
+    replayed: bool,
     last_crash: Option<LastCrash>,
     starts_cut_off: u32,
     /// The entry after the frontier, once it was delivered and not answered: its outcome is unknown.
@@ -182,6 +184,7 @@ impl<'a> Node<'a> {
             files: SimFiles::new(mount),
             past: Arc::default(),
             life: None,
+            replayed: false,
             last_crash: None,
             starts_cut_off: 0,
             in_flight: None,
@@ -259,6 +262,7 @@ impl<'a> Node<'a> {
         self.files = SimFiles::new(self.disk.mount());
         self.faulted = false;
         self.fault_op = None;
+        self.replayed = false;
         let armed = self.arm();
         let world = Surroundings {
             node: OWN_NODE,
@@ -307,6 +311,26 @@ impl<'a> Node<'a> {
         self.observe(Moment::Started);
         self.resolve_in_flight();
         Survived::Yes(())
+    }
+
+    /// Everything was delivered again: the node has a last look at itself. `None` where it goes no further.
+    pub fn end_replay(&mut self) -> Option<()> {
+        if std::mem::replace(&mut self.replayed, true) {
+            return Some(());
+        }
+        let log = &self.log;
+        let key_entry_in = |from: u64, to: u64| {
+            let mut entries = log.iter().take(to as usize + 1).skip(from as usize + 1);
+            Some(entries.any(Form::is_of_keys))
+        };
+        let life = self.life.as_mut().expect("only a live node has replayed");
+        let Err(why) = life.after_replay(&key_entry_in) else { return Some(()) };
+        self.note("refused", [1, 0, 0], || format!("after the replay: {why}"));
+        self.remember(Event::StartRefused { why, faulted: self.faulted });
+        self.came_to(Outcome::Refused);
+        self.stuck = true;
+        self.die_of_fault();
+        None
     }
 
     /// Delivers the entry at `index`, in which the node may die.
@@ -629,7 +653,6 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::UnsupportedFilesystem(_) => "unsupported-filesystem",
         E::CutoverDivergence { .. } => "cutover-divergence",
         E::NodeIdCollision { .. } => "node-id-collision",
-        E::RowOfAnotherNode { .. } => "row-of-another-node",
         E::ShardGroups { .. } => "shard-groups",
     }
 }

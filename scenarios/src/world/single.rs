@@ -140,6 +140,9 @@ impl Host<'_> {
             if first && let Survived::No = self.grow_log(index) {
                 return Next::Restart;
             }
+            if first && self.node.end_replay().is_none() {
+                return Next::Stuck;
+            }
             if first && !caught_up && self.node.is_settled() {
                 caught_up = true;
                 self.node.observe(Moment::CaughtUp);
@@ -159,6 +162,9 @@ impl Host<'_> {
                 }
                 Survived::Yes(answer) => return self.stopped(index, delivery, &answer),
             }
+        }
+        if self.node.end_replay().is_none() {
+            return Next::Stuck;
         }
         self.node.observe(Moment::CaughtUp);
         Next::Finished
