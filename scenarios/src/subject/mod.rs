@@ -331,6 +331,11 @@ pub trait Life {
         0
     }
 
+    /// Whether the previous KEK of its ring may be withdrawn.
+    fn can_withdraw_kek(&self) -> bool {
+        false
+    }
+
     /// Reads what is stored under a table key.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::sealing::Use;
-use crate::seam::{Outage, SimFiles};
+use crate::seam::{Outage, SimFiles, SimKek};
 use crate::subject::{
     Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
@@ -31,6 +31,7 @@ use crate::timeline::tap;
 use crate::workload::Book;
 
 const BLANK: Site = Site::new("disk.blank");
+const WITHDRAWN: Site = Site::new("host.kek-withdrawn");
 
 /// How much goes wrong, drawn once a seed, so that some runs are calm and some are storms.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,8 @@ pub struct Node<'a> {
     pub(super) book: Book,
     /// Whether the node has a ring of two KEKs.
     pub(super) ring: bool,
+    /// Whether it has said that it can do without the first of them.
+    withdrawable: bool,
     /// The model's states: `states[i]` is that after the first `i` entries.
     pub(super) states: Vec<Arc<State>>,
     pub(super) history: History,
@@ -162,6 +165,7 @@ impl<'a> Node<'a> {
             wraps: BTreeMap::new(),
             book: Book::default(),
             ring: false,
+            withdrawable: false,
             states: vec![Arc::new(State::default())],
             history: Vec::new(),
             probes,
@@ -214,7 +218,7 @@ impl<'a> Node<'a> {
     /// Whether it is known which entries the database has: not so where one was cut off and the subject keeps no
     /// index that tells.
     pub fn is_settled(&self) -> bool {
-        self.in_flight.is_none() || self.resume_after().is_some()
+        self.in_flight.is_none() || self.life.as_ref().is_some_and(|life| life.index().is_some())
     }
 
     /// A length of a log, or what the setup allows of it.
@@ -260,11 +264,12 @@ impl<'a> Node<'a> {
         self.faulted = false;
         self.fault_op = None;
         let armed = self.arm();
+        let (kek, next_kek) = self.keks();
         let world = Surroundings {
             node: OWN_NODE,
             files: self.files.clone(),
-            kek: Arc::clone(self.lookout.kek()),
-            next_kek: self.ring.then(|| Arc::clone(self.lookout.next_kek())),
+            kek,
+            next_kek,
             reads: Arc::clone(&self.reads),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
@@ -307,6 +312,31 @@ impl<'a> Node<'a> {
         self.observe(Moment::Started);
         self.resolve_in_flight();
         Survived::Yes(())
+    }
+
+    /// The KEK that a life is started with, or both of them.
+    fn keks(&mut self) -> (Arc<SimKek>, Option<Arc<SimKek>>) {
+        let (first, next) = (Arc::clone(self.lookout.kek()), Arc::clone(self.lookout.next_kek()));
+        if self.withdrawable && self.choices.draw(WITHDRAWN, 2) == 1 {
+            self.hit(Place::FirstKekWithdrawn);
+            return (next, None);
+        }
+        (first, self.ring.then_some(next))
+    }
+
+    /// Everything was delivered again that was there when this life began: the subject has a last look at itself, and may
+    /// refuse to go on.
+    pub fn end_replay(&mut self) -> Survived<()> {
+        let Some(life) = self.life.as_mut() else { return Survived::No };
+        let is_of_keys = |index: u64| self.log.get(index as usize).is_some_and(Form::is_of_keys);
+        let key_entry_in = |from: u64, to: u64| Some((from + 1..=to).any(is_of_keys));
+        let Err(why) = life.after_replay(&key_entry_in) else { return Survived::Yes(()) };
+        self.note("refused", [0; 3], || format!("after the replay: {why}"));
+        let faulted = self.faulted;
+        self.remember(Event::StartRefused { why, faulted });
+        self.stuck |= !faulted;
+        self.die_of_fault();
+        Survived::No
     }
 
     /// Delivers the entry at `index`, in which the node may die.
@@ -463,7 +493,7 @@ impl<'a> Node<'a> {
     /// A subject with an index of its own says whether the interrupted entry made it.
     fn resolve_in_flight(&mut self) {
         let Some(index) = self.in_flight else { return self.came_to(Outcome::Started) };
-        let resume = self.life.as_ref().and_then(|life| life.resume_after());
+        let resume = self.life.as_ref().and_then(|life| life.index());
         self.came_to(match resume {
             Some(resume) if resume == index => Outcome::EntrySurvived,
             Some(_) => Outcome::EntryLost,

@@ -134,7 +134,17 @@ impl Host<'_> {
             Survived::No => return Next::Restart,
         };
         let mut caught_up = position >= self.node.frontier();
-        while position < self.length {
+        let (there, mut replayed) = (self.node.frontier(), false);
+        loop {
+            if !replayed && position >= there {
+                replayed = true;
+                if let Survived::No = self.node.end_replay() {
+                    return if self.node.stuck { Next::Stuck } else { Next::Restart };
+                }
+            }
+            if position >= self.length {
+                break;
+            }
             let index = position + 1;
             let first = index > self.node.frontier();
             if first && let Survived::No = self.grow_log(index) {
