@@ -490,21 +490,23 @@ impl<'a> Node<'a> {
         self.sidecar_floor = self.sidecar_floor.max(index).min(self.frontier());
     }
 
-    /// A subject with an index of its own says whether the interrupted entry made it.
+    /// A subject with an index of its own says whether the interrupted entry made it. One whose index moves with some
+    /// entries only says so of these, if they have.
     fn resolve_in_flight(&mut self) {
         let Some(index) = self.in_flight else { return self.came_to(Outcome::Started) };
-        let resume = self.life.as_ref().and_then(|life| life.index());
-        self.came_to(match resume {
-            Some(resume) if resume == index => Outcome::EntrySurvived,
-            Some(_) => Outcome::EntryLost,
-            None => Outcome::Started,
+        let tells = self.life.as_ref().is_some_and(|life| life.index().is_some());
+        let survived = self.resume_after() == Some(index);
+        self.came_to(match (survived, tells) {
+            (true, _) => Outcome::EntrySurvived,
+            (false, true) => Outcome::EntryLost,
+            (false, false) => Outcome::Started,
         });
-        if resume == Some(index) {
+        if survived {
             self.hit(Place::UnknownOutcomeSurvived);
             let form = self.log[index as usize].clone();
             let expected = self.judge(index);
             self.acknowledge(index, &form, expected);
-        } else if resume.is_some() {
+        } else if tells {
             self.hit(Place::UnknownOutcomeLost);
         }
     }

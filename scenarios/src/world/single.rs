@@ -234,13 +234,14 @@ impl Host<'_> {
                 Survived::Yes(claimed) => claimed,
                 Survived::No => return Survived::No,
             };
-            if held != Claimed::Held {
+            if held != Claimed::Held && !self.node.has_met_a_fault() {
                 self.node.claim_failed("not-held", format!("{held:?} before entry {index}"));
             }
         }
         self.lead = Some(Lead { proposed: false, left: lead.left - 1, ..lead }).filter(|lead| lead.left > 0);
         let key = self.node.choices.draw(LEAD_KEY, 4);
-        let sealed = (lead.purpose == Purpose::Storage && state.storage_cutover.is_some())
+        let seals = self.node.subject.rules().seal_before_the_log() && state.storage_cutover.is_some();
+        let sealed = (seals && lead.purpose == Purpose::Storage)
             .then(|| self.node.sealed_value(lead.term, key, index));
         let form = match sealed {
             Some(Some(form)) => form,
@@ -248,14 +249,14 @@ impl Host<'_> {
                 self.node.claim_failed("nothing-sealed", format!("before entry {index}"));
                 return Survived::Yes(None);
             }
-            None if state.storage_cutover.is_none() => Form::Data { key, value: index, seal: None },
+            None if !seals => Form::Data { key, value: index, seal: None },
             None => Form::Nothing,
         };
         Survived::Yes(Some(self.enclosed(lead, &state, form)))
     }
 
     fn begin_to_lead(&mut self, state: &State) -> Survived<Option<(Form, Option<Seal>)>> {
-        let leads = self.news.share != Ratio::NEVER && self.node.subject.rules().seal_before_the_log();
+        let leads = self.news.share != Ratio::NEVER && self.node.subject.rules().cut_over();
         if !leads || state.active.is_none() || !self.node.choices.chance(LEAD, Ratio::new(1, 4)) {
             return Survived::Yes(None);
         }
