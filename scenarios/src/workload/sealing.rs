@@ -142,8 +142,9 @@ fn cutover(choices: &mut Choices, state: &State, purpose: Purpose) -> Form {
         4 => *choices.pick(WHICH, &ids),
         _ => active,
     };
-    let node = *choices.pick(NODE, &NODES);
-    let epoch = epoch_of(state, dek, node) + choices.draw(STEP, 3) as u16;
+    // Mostly it is the leader that puts its own row into it, as it is.
+    let node = *choices.pick(NODE, &[NODES[0], NODES[1], NODES[0], NODES[2]]);
+    let epoch = epoch_of(state, dek, node) + *choices.pick(STEP, &[0, 1, 0, 2]);
     Form::Cutover { purpose, dek, row: Row { dek, node, epoch }, fault: CutoverFault::None }
 }
 

@@ -43,7 +43,7 @@ fn append(chronicle: &mut Chronicle, form: Form, asked: Asked, smuggled: bool) {
         let next = chronicle.newest().after(&form, verdict);
         chronicle.states.push(Arc::new(next));
     }
-    chronicle.log.push(Logged { term: 2, form, asked, membership: false, smuggled });
+    chronicle.log.push(Logged { term: 2, form, wrap: None, asked, membership: false, smuggled });
 }
 
 /// A log of five entries: a foundation, a bootstrap at 2, a value at 3, a registration at 4, a no-op. Three nodes are
