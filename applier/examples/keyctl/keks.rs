@@ -1,6 +1,8 @@
 //! The KEK files of a directory: `kek-1.key`, and while the KEK is exchanged `kek-2.key` beside it.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 
 use applier::fault::IoFault;
 use applier::kek::{FileKek, KekRing};
@@ -8,7 +10,6 @@ use applier::os::{OsEntropy, OsFiles};
 use applier::ports::{Entropy, Files};
 use applier::secret::KEY_LEN;
 use applier::sidecar::file::SidecarPath;
-use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::error::Error;
@@ -74,7 +75,7 @@ impl Keks {
 
 /// Makes the directory, where it is missing, and its first KEK, where it has none. Returns the path of a new KEK.
 pub(super) fn init(dir: &str) -> Result<Option<String>, Error> {
-    match fs::create_dir(dir) {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(IoFault::new("create the directory", dir, &error).into());
         }

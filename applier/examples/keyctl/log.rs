@@ -68,14 +68,12 @@ pub(super) enum LogError {
     )]
     Unknown(IoFault),
     /// Not a log of this program.
-    #[error(
-        "{path:?} is no log of this program; put this directory's own back from a backup of the whole directory"
-    )]
+    #[error("{path:?} is no log of this program; put this directory's own back")]
     Foreign { path: String },
     /// Something in it does not read that was synced once.
     #[error(
-        "{path:?} is damaged at byte {at}, before its last entry; put back a backup of the whole directory, and \
-         `keyctl DIR rotate` both keys before anything else"
+        "{path:?} is damaged at byte {at}, before its last entry; put the values that a backup of the directory has into a new \
+         directory: going on in an old copy would issue nonces twice"
     )]
     Damaged { path: String, at: usize },
 }

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Kill any of them at any moment (`kill -9`): the next one recovers by itself, and says so on standard error if there was
-//! something to do. A test does that some hundred times (`tests/keyctl_survives`).
+//! something to do. A test does that some hundred times (`applier/tests/keyctl_survives`).
 //!
 //! ```text
 //! DIR/kek-1.key    KEK; while it is exchanged there are two
@@ -30,8 +30,8 @@
 //! Exit status: 0 done, 1 refused or found wrong, 2 wrong usage.
 //!
 //! What it leaves out: other members, and so elections, replication and snapshots. A cluster of one also has nobody who
-//! remembers its epochs: a backup of the directory that is put back would issue nonces twice, so whoever does that rotates
-//! both keys first.
+//! remembers its epochs: to go on in a backup of the directory would be to issue nonces twice. What a backup is good for is
+//! to read the values, and to put them into a new directory.
 
 mod commands;
 mod error;
