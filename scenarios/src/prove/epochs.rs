@@ -175,7 +175,8 @@ mod tests {
             let mut nodes = [Node::new(), Node::new()];
             for (node, claims) in nodes.iter_mut().zip([claims.0, claims.1]) {
                 for _ in 0..claims {
-                    node.step(Step::Claim(u64::MAX >> 1));
+                    let (seen, _) = node.step(Step::Claim(u64::MAX >> 1));
+                    prop_assert!(seen.0.is_ok());
                 }
             }
             prop_assert_eq!(nodes[0].seen(), nodes[1].seen());
