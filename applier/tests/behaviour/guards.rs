@@ -58,7 +58,7 @@ pub(crate) fn edit_sidecar(world: &mut World, change: impl FnOnce(&mut Sidecar))
 /// A node whose log was switched over to the raft envelope at index 2.
 fn switched_over() -> World {
     let mut world = World::with(&[bootstrap(), rotation(5, Purpose::Storage)]);
-    edit_sidecar(&mut world, |sidecar| sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2));
+    edit_sidecar(&mut world, |sidecar| sidecar.cutovers.raft = sidecar.names(RaftIndex(2)));
     world.restart();
     world
 }
@@ -227,12 +227,12 @@ fn the_guards_come_in_their_order() {
     let log = [bootstrap(), rotation_by_another(5, Purpose::Storage), registration(5, N1_TWIN, 3)];
     let mut world = World::with(&log);
     edit_sidecar(&mut world, |sidecar| {
-        sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2);
+        sidecar.cutovers.raft = sidecar.names(RaftIndex(2));
         sidecar.raft_applied_index = RaftIndex(2);
     });
     let (good, right) = (world.sidecar_bytes().expect("bootstrapped"), world.kek.clone());
     let mut old = World::with(&log[..1]);
-    edit_sidecar(&mut old, |sidecar| sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(1));
+    edit_sidecar(&mut old, |sidecar| sidecar.cutovers.raft = sidecar.names(RaftIndex(1)));
     let old = old.sidecar_bytes().expect("bootstrapped");
 
     world.known = Known { peers: nodes(&[N2, N2_TWIN]), shard_groups: 2, snapshot_cutover: RaftIndex(2) };

@@ -10,6 +10,7 @@
 //! | 10: the log is scanned behind the sidecar | the database keeps a proof that no compaction takes away |
 
 use applier::registry::RegistrySnapshot;
+use applier::sidecar::Cutovers;
 use applier::wire::Entry;
 use applier::{LocalEpoch, Outcome, Purpose, RaftIndex};
 
@@ -55,9 +56,8 @@ fn a_node_without_a_row_starts_after_the_cutover_and_registers() {
     for purpose in [Purpose::Storage, Purpose::Raft] {
         let mut world = World::with(&[bootstrap(), rotation_by_another(5, purpose)]);
         edit_sidecar(&mut world, |sidecar| {
-            sidecar.cutovers.storage_envelope_active = true;
-            sidecar.cutovers.storage_envelope_cutover_index = RaftIndex(2);
-            sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2);
+            let name = sidecar.names(RaftIndex(2));
+            sidecar.cutovers = Cutovers { storage: name, raft: name };
         });
         check_goes_on(&mut world, &[1, 2, 5], &registration(5, N1, 1));
         world.check_row(seen(5, N1, 1, 1));
