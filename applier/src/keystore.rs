@@ -344,6 +344,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lent_cipher_is_the_one_of_the_id_and_outlives_its_removal_within_the_call() {
+        let keystore = keystore(&[(1, 1), (2, 2)]);
+        let kept = keystore.aead(id(2)).expect("loaded");
+        let same = keystore.with_aead(id(2), |aead| keystore.remove(id(2)) && std::ptr::eq(aead, &*kept));
+        assert_eq!(same, Some(true));
+        assert_eq!(keystore.with_aead(id(2), |_| ()), None);
+    }
+
+    #[test]
+    fn the_lowest_fitting_cipher_is_found() {
+        let keystore = keystore(&[(3, 3), (1, 1), (2, 2)]);
+        assert_eq!(keystore.find_aead(|key, _| key > id(1)), Some(id(2)));
+        assert_eq!(keystore.find_aead(|_, _| false), None);
+    }
+
+    #[test]
     fn debug_shows_ids_and_no_key_bytes() {
         let keystore = keystore(&[(1, 0xab)]);
         let undo = keystore.insert_all(&[(id(2), dek(0xab))]).expect("no conflict");

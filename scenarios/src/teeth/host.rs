@@ -82,8 +82,8 @@ impl Life for LyingHost {
         self.inner.held()
     }
 
-    fn proof(&self) -> u64 {
-        self.inner.proof()
+    fn local(&self) -> applier::registry::Local {
+        self.inner.local()
     }
 
     fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {

@@ -101,6 +101,10 @@ pub enum ClusterMistake {
     ForgetsSessions,
     /// A member that was restarted goes past the entry that it refuses.
     GoesPastRefusals,
+    /// A leader proposes a cutover while other entries are in flight, and others behind it before it is applied.
+    DoesNotDrain,
+    /// A leader seals two values with one nonce.
+    SealsTwice,
 }
 
 /// One line of the table.
@@ -200,6 +204,10 @@ pub static WRONG: &[Wrong] = &[
         "a leader takes a request while another one is in flight"),
     wrong("leader-does-not-probe", How::Cluster(ClusterMistake::DoesNotProbe), "admitted-is-never-rejected",
         "a bootstrap is admitted without asking who has the KEK"),
+    wrong("leader-does-not-drain", How::Cluster(ClusterMistake::DoesNotDrain), "admitted-is-never-rejected/clear-entry",
+        "a cutover is proposed with others in flight, and others behind it before it is applied"),
+    wrong("leader-seals-twice", How::Cluster(ClusterMistake::SealsTwice), "nonces-are-nobody-elses",
+        "two values are sealed with one nonce"),
     wrong("follower-forwards-proposals", How::Cluster(ClusterMistake::ForwardsProposals), "admitted-is-never-rejected",
         "a follower proposes what it is asked for, and the leader takes it"),
     wrong("snapshots-without-keys", How::Cluster(ClusterMistake::SnapshotsWithoutKeys), "snapshot-brings-keys",

@@ -56,8 +56,7 @@ impl Book {
         rules: Rules,
         state: &State,
     ) -> (Form, Option<Seal>) {
-        let is_new = rules.cut_over() && state.active.is_some() && choices.chance(NEWS, news.share);
-        let form = if is_new { draw(choices, news, rules, state) } else { next(choices, mix, state) };
+        let form = request(choices, news, rules, state).unwrap_or_else(|| next(choices, mix, state));
         let form = if rules.seal_before_the_log() { self.seal_value(choices, state, form) } else { form };
         self.enclose(choices, rules, state, form)
     }
@@ -99,6 +98,12 @@ impl Book {
         let epoch = epoch_of(state, dek, WRITERS[0]).max(1);
         Some(self.seal(state, dek, WRITERS[0], epoch))
     }
+}
+
+/// Draws an entry of these kinds, as someone asks for it, or `None` where it is to be one of the others.
+pub fn request(choices: &mut Choices, news: News, rules: Rules, state: &State) -> Option<Form> {
+    let is_new = rules.cut_over() && state.active.is_some() && choices.chance(NEWS, news.share);
+    is_new.then(|| draw(choices, news, rules, state))
 }
 
 fn raft_key(rules: Rules, state: &State) -> Option<u32> {

@@ -2,11 +2,13 @@
 
 mod dying;
 mod fresh;
+mod leading;
 mod observing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::Purpose;
 use sim::{Choices, Disk, OpInfo, Probes, Ratio, Site, Trace};
 
 pub(crate) use self::dying::is_before_rename;
@@ -114,6 +116,8 @@ pub struct Node<'a> {
     files: SimFiles,
     past: Arc<Past>,
     life: Option<Box<dyn Life>>,
+    /// Whether everything was delivered again in this life that had been acknowledged before it.
+    replayed: bool,
     last_crash: Option<LastCrash>,
     starts_cut_off: u32,
     /// The entry after the frontier, once it was delivered and not answered: its outcome is unknown.
@@ -180,6 +184,7 @@ impl<'a> Node<'a> {
             files: SimFiles::new(mount),
             past: Arc::default(),
             life: None,
+            replayed: false,
             last_crash: None,
             starts_cut_off: 0,
             in_flight: None,
@@ -257,6 +262,7 @@ impl<'a> Node<'a> {
         self.files = SimFiles::new(self.disk.mount());
         self.faulted = false;
         self.fault_op = None;
+        self.replayed = false;
         let armed = self.arm();
         let world = Surroundings {
             node: OWN_NODE,
@@ -305,6 +311,26 @@ impl<'a> Node<'a> {
         self.observe(Moment::Started);
         self.resolve_in_flight();
         Survived::Yes(())
+    }
+
+    /// Everything was delivered again: the node has a last look at itself. `None` where it goes no further.
+    pub fn end_replay(&mut self) -> Option<()> {
+        if std::mem::replace(&mut self.replayed, true) {
+            return Some(());
+        }
+        let log = &self.log;
+        let key_entry_in = |from: u64, to: u64| {
+            let mut entries = log.iter().take(to as usize + 1).skip(from as usize + 1);
+            Some(entries.any(Form::is_of_keys))
+        };
+        let life = self.life.as_mut().expect("only a live node has replayed");
+        let Err(why) = life.after_replay(&key_entry_in) else { return Some(()) };
+        self.note("refused", [1, 0, 0], || format!("after the replay: {why}"));
+        self.remember(Event::StartRefused { why, faulted: self.faulted });
+        self.came_to(Outcome::Refused);
+        self.stuck = true;
+        self.die_of_fault();
+        None
     }
 
     /// Delivers the entry at `index`, in which the node may die.
@@ -451,6 +477,7 @@ impl<'a> Node<'a> {
             self.states.push(Arc::new(next));
             if expected == Verdict::Applied {
                 self.entries += 1;
+                self.count_effect(form);
             }
         }
         self.database_floor = self.database_floor.max(index).min(self.frontier());
@@ -544,6 +571,9 @@ impl<'a> Node<'a> {
             match (delivery, kind) {
                 (Delivery::First, Kind::Bootstrap) => self.hit(Place::DuplicateBootstrap),
                 (Delivery::First, Kind::Rotation) => self.hit(Place::DuplicateRotation),
+                (Delivery::First, Kind::Cutover) => self.hit(Place::DuplicateCutover),
+                (Delivery::First, Kind::Retirement) => self.hit(Place::DuplicateRetirement),
+                (Delivery::First, Kind::Rewrap) => self.hit(Place::DuplicateRewrap),
                 (Delivery::First, _) => self.hit(Place::DuplicateRegistration),
                 (Delivery::Kept | Delivery::RolledBack, _) => self.hit(Place::NoOpAgain),
             }
@@ -552,6 +582,21 @@ impl<'a> Node<'a> {
             && let Some(probe) = verdict(*reason)
         {
             self.probes.hit(probe);
+        }
+    }
+
+    fn count_effect(&mut self, form: &Form) {
+        match form {
+            Form::Cutover { purpose: Purpose::Storage, .. } => self.hit(Place::CutOverStorage),
+            Form::Cutover { purpose: Purpose::Raft, .. } => self.hit(Place::CutOverRaft),
+            Form::Retirement { .. } => self.hit(Place::Retired),
+            Form::Rewrap { kek, .. } => {
+                self.hit(Place::Rewrapped);
+                if *kek > 0 {
+                    self.hit(Place::RewrappedUnderTheNext);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -608,7 +653,6 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::UnsupportedFilesystem(_) => "unsupported-filesystem",
         E::CutoverDivergence { .. } => "cutover-divergence",
         E::NodeIdCollision { .. } => "node-id-collision",
-        E::RowOfAnotherNode { .. } => "row-of-another-node",
         E::ShardGroups { .. } => "shard-groups",
     }
 }

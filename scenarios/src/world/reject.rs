@@ -31,7 +31,8 @@ const LIVES_MAX: u64 = 60;
 
 pub(super) fn run(mut node: Node<'_>) -> Record {
     let length = node.choices.draw(LENGTH, 8);
-    let news = super::draw_news(&mut node);
+    let news = super::draw_news(node.choices, node.subject.rules());
+    node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
