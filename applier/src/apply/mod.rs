@@ -304,6 +304,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         if let Some(id) = removed {
             self.keystore.remove(id);
+            self.claims.drop_key(id);
         }
         if let Err(error) = self.registry.commit(&change, host) {
             return self.halt(HaltCause::Commit(error));
@@ -323,7 +324,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         if let Some(check) = change.rewrapped {
             self.local.kek = Some(check);
-            self.local.next_kek = None;
+            self.local.next_kek = self.local.next_kek.filter(|next| *next != check);
         }
         self.claims.registered(self.node, &change.rows, &self.keystore);
     }
