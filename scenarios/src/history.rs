@@ -227,6 +227,8 @@ pub enum Event {
         /// What came of it instead.
         why: String,
     },
+    /// The sidecar was lost, and written anew from another node's: when that one has created its keys stands in it now.
+    SidecarWrittenAnew,
     /// Key bytes were written to the disk.
     KeyOnDisk {
         /// The path.

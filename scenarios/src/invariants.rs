@@ -243,6 +243,15 @@ fn observations(history: &[Event]) -> impl Iterator<Item = &Observation> {
     })
 }
 
+/// Every look at a node, and `None` where its sidecar was written anew in between.
+fn looks(history: &[Event]) -> impl Iterator<Item = Option<&Observation>> {
+    history.iter().filter_map(|event| match event {
+        Event::Observed(observation) => Some(Some(observation.as_ref())),
+        Event::SidecarWrittenAnew => Some(None),
+        _ => None,
+    })
+}
+
 fn seen(observation: &Observation, step: &str, evidence: String) -> Broken {
     let moment = match observation.moment {
         Moment::Started => "after-start",
@@ -517,7 +526,12 @@ fn epochs_never_go_back(history: &[Event]) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut rows = BTreeMap::new();
     let mut sidecar: BTreeMap<u32, u16> = BTreeMap::new();
-    for observation in observations(history) {
+    for looked in looks(history) {
+        let Some(observation) = looked else {
+            // An epoch that was in the file alone was claimed by nobody yet.
+            sidecar.clear();
+            continue;
+        };
         if !observation.rolled_back {
             for (slot, before) in &rows {
                 let now: Option<&crate::model::Writer> = observation.rows.get(slot);
@@ -544,7 +558,11 @@ fn created_is_set_once(history: &[Event]) -> Vec<Broken> {
     let mut first: BTreeMap<u32, String> = BTreeMap::new();
     let mut broken = Vec::new();
     // An entry whose sidecar was never shown by a start may be lost, and then its keys are created anew.
-    for observation in observations(history) {
+    for looked in looks(history) {
+        let Some(observation) = looked else {
+            first.clear();
+            continue;
+        };
         let SidecarSeen::Content { created, .. } = &observation.sidecar else { continue };
         for (id, time) in created {
             match first.get(id) {

@@ -32,13 +32,15 @@ pub struct Script {
     pub states: Vec<Arc<State>>,
     /// Entries that are tried in every state in which the model refuses them.
     pub strangers: Vec<Form>,
+    /// Whether the node itself claims epochs, in every state.
+    pub claims: bool,
 }
 
 impl Script {
     /// An empty log.
     pub fn new(rules: Rules, strangers: &[Form]) -> Script {
         let states = vec![Arc::new(State::default())];
-        Script { rules, entries: Vec::new(), states, strangers: strangers.to_vec() }
+        Script { rules, entries: Vec::new(), states, strangers: strangers.to_vec(), claims: false }
     }
 
     /// Adds an entry. What is refused is replaced by a leader's no-op, as a log that goes on after it has one.
@@ -157,11 +159,27 @@ const fn sealed(key: u64, value: u64, dek: u32, epoch: u16) -> Form {
     Form::Data { key, value, seal: Some(seal) }
 }
 
+/// The log in every state of which the node claims an epoch of its own.
+pub const CLAIMS: &str = "claims";
+
+/// Claims of the node itself between registrations of it, up to the end of all epochs, which a rotation cures.
+fn claims() -> Vec<Form> {
+    vec![
+        bootstrap(&ROWS),
+        register(1, N1, 2),
+        register(1, N1, u16::MAX - 1),
+        rotate(3, Purpose::Storage, 3, N1),
+    ]
+}
+
 /// The named logs of a subject with these rules.
 pub fn named(rules: Rules) -> Vec<(&'static str, Vec<Form>)> {
     let mut logs = merged();
     if rules.retire_and_rewrap() {
-        logs.splice(1..1, [("epochs", epochs()), ("retirement", retirement()), ("rewrap", rewraps())]);
+        logs.splice(
+            1..1,
+            [("epochs", epochs()), (CLAIMS, claims()), ("retirement", retirement()), ("rewrap", rewraps())],
+        );
     }
     if rules.cut_over() {
         logs.insert(1, ("cutovers", cutovers()));

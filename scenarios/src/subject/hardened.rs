@@ -8,7 +8,7 @@ use applier::apply::{RestoreError, open_database};
 use applier::envelope::storage;
 use applier::kek::KekRing;
 use applier::ports::{Files, Kek};
-use applier::registry::{Clash, HostRefused};
+use applier::registry::{Clash, HostRefused, Local};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
@@ -148,8 +148,8 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
         keystore.ids().into_iter().map(key).collect()
     }
 
-    fn proof(&self) -> u64 {
-        self.0.registry().local().map_or(0, |local| local.sidecar_index.0)
+    fn local(&self) -> Local {
+        self.0.registry().local().unwrap_or_default()
     }
 
     fn can_withdraw_kek(&self) -> bool {

@@ -12,7 +12,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use applier::registry::RegistrySnapshot;
+use applier::registry::{Local, RegistrySnapshot};
 use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
@@ -326,9 +326,9 @@ pub trait Life {
         Held::default()
     }
 
-    /// The index up to which the database proves that there is a sidecar, 0 where it proves nothing.
-    fn proof(&self) -> u64 {
-        0
+    /// What its database holds of the node's own.
+    fn local(&self) -> Local {
+        Local::default()
     }
 
     /// Whether the previous KEK of its ring may be withdrawn.

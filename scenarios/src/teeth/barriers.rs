@@ -444,8 +444,8 @@ impl Life for ChangedLife {
         self.inner().held()
     }
 
-    fn proof(&self) -> u64 {
-        self.inner().proof()
+    fn local(&self) -> applier::registry::Local {
+        self.inner().local()
     }
 
     fn index(&self) -> Option<u64> {

@@ -101,8 +101,8 @@ impl Life for LyingHost {
         self.inner.held()
     }
 
-    fn proof(&self) -> u64 {
-        self.inner.proof()
+    fn local(&self) -> applier::registry::Local {
+        self.inner.local()
     }
 
     fn index(&self) -> Option<u64> {

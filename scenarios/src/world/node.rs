@@ -661,7 +661,6 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::UnsupportedFilesystem(_) => "unsupported-filesystem",
         E::CutoverDivergence { .. } => "cutover-divergence",
         E::NodeIdCollision { .. } => "node-id-collision",
-        E::RowOfAnotherNode { .. } => "row-of-another-node",
         E::ShardGroups { .. } => "shard-groups",
     }
 }

@@ -385,7 +385,8 @@ impl Books {
             }
             return;
         };
-        if moment != Moment::Started {
+        // A sidecar that is ahead of the database is the state of no index.
+        if moment != Moment::Started && self.slots[at].installing.is_empty() {
             let digest = digest_of(&look, self.chronicle.rules.seal_before_the_log());
             self.push(ClusterEvent::Holds { node: id, index, digest });
         }

@@ -397,11 +397,15 @@ impl Machines {
                 let licence = books.resyncs.remove(due);
                 books.budget.restored(licence);
                 books.hit(ClusterPlace::Resynced);
-                books.slots[at].robbed = false;
-                books.slots[at].status = Status::Down(now_ms());
+                books.remember(id, Event::SidecarWrittenAnew);
+                let slot = &mut books.slots[at];
+                slot.robbed = false;
+                // The sidecar is ahead of the database, until that has got as far.
+                slot.installing.push(snapshot.machine.registry.applied_index.0);
+                slot.status = Status::Down(now_ms());
             }
             // The next snapshot may be of a member that has come further.
-            Err(ResyncError::PeerBehind { .. }) => {}
+            Err(ResyncError::PeerBehind { .. } | ResyncError::NoKeys { .. }) => {}
             Err(error) => {
                 books.remember(id, Event::StartRefused { why: format!("resync: {error}"), faulted: false });
                 let licence = books.resyncs.remove(due);
