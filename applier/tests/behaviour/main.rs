@@ -9,6 +9,7 @@ mod admission;
 mod adoption;
 mod adoption_refused;
 mod bootstrap;
+mod claims;
 mod convergence;
 mod cutovers;
 mod damage;

@@ -223,6 +223,19 @@ impl World {
         std::fs::write(self.sidecar_path(), bytes).expect("a writable directory");
     }
 
+    /// Every file of the stopped node, as a backup of its whole disk has them.
+    pub(crate) fn image(&self) -> Vec<(String, Vec<u8>)> {
+        let paths = [self.sidecar_path(), self.database_path()];
+        paths.map(|path| (path.clone(), std::fs::read(&path).expect("a readable file"))).into()
+    }
+
+    /// Puts files of an image back.
+    pub(crate) fn put_image(&self, image: &[(String, Vec<u8>)]) {
+        for (path, bytes) in image {
+            std::fs::write(path, bytes).expect("a writable directory");
+        }
+    }
+
     /// The sidecar's directory: every name and its bytes.
     pub(crate) fn disk(&self) -> BTreeMap<String, Vec<u8>> {
         let dir = std::fs::read_dir(self.path("encryption")).expect("it exists");
