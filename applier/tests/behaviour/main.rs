@@ -7,6 +7,7 @@
 
 mod admission;
 mod adoption;
+mod adoption_cutovers;
 mod adoption_refused;
 mod bootstrap;
 mod claims;
@@ -23,6 +24,7 @@ mod preflight;
 mod probe;
 mod promise;
 mod registration;
+mod resync;
 mod retirement;
 mod rewrap;
 mod rollback;
