@@ -163,9 +163,10 @@ pub enum Place {
     CrashInClaim,
     SealedByTheNode,
     EntrySealedByTheNode,
+    FirstKekWithdrawn,
 }
 
-const PLACES: [&str; 46] = [
+const PLACES: [&str; 47] = [
     "outcome/applied",
     "outcome/no-op",
     "outcome/rejected",
@@ -212,6 +213,7 @@ const PLACES: [&str; 46] = [
     "claim/crash-in-it",
     "claim/value-sealed",
     "claim/entry-sealed",
+    "sealing/first-kek-withdrawn",
 ];
 
 const REASONS: [Reason; 29] = [

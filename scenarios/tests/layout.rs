@@ -66,7 +66,7 @@ fn the_applier_knows_nothing_of_the_simulation() {
         "tracing",
         "zeroize",
     ];
-    let tests = ["proptest", "tempfile"];
+    let tests = ["aho-corasick", "clap", "criterion", "libtest-mimic", "proptest", "rand_chacha", "tempfile"];
     check_only("applier", &[production.as_slice(), tests.as_slice()].concat());
 }
 

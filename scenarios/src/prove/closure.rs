@@ -240,7 +240,8 @@ impl Closure {
             false => (oldest..database).flat_map(|index| [back(index), again(index)]).collect(),
         };
         let claims: &[Action] = match stage.script.claims {
-            true => &[Action::Claim(Purpose::Storage), Action::Claim(Purpose::Raft)],
+            // Of one key: another one's epochs are as independent of these as its rows are.
+            true => &[Action::Claim(Purpose::Storage)],
             false => &[],
         };
         for action in others.into_iter().chain(claims.iter().copied()) {

@@ -3,24 +3,21 @@
 //! A node claims epochs without end, so states that differ in their numbers alone would never stop being new. Under each
 //! key there are three: the one in the sidecar, the one in the database's local table, and that of the node's row. A start
 //! asks whether the sidecar's is below the local one; a claim takes one more than the highest of the three, if there is one
-//! more. So what counts is how the first two compare, how far the higher of them is above the row, up to [`FAR`], and
-//! whether it is the last one. The row itself is in a content as it is: it is the log's.
+//! more. So what counts is how the first two compare, whether the higher of them is above the row, and whether it
+//! is the last one. The row itself is in a content as it is: it is the log's.
 //!
-//! Behind `FAR` the distance stops counting, and a state at the last epoch but a few is then taken for one with epochs left
+//! How far above stops counting at once, and a state that is some claims from the last epoch is taken for one that has epochs
 //! without end. That there comes an end is a state of its own, which a log leads to whose rows are close to it.
 
 use std::cmp::Ordering;
-
-/// Distances from the row that are told apart.
-const FAR: u16 = 3;
 
 /// What counts of a node's epochs under one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Shape {
     /// The sidecar's epoch against the local table's.
     sidecar: Ordering,
-    /// How far the higher of them is above the row, at most [`FAR`]; 0 where it is not.
-    above_row: u16,
+    /// Whether the higher of them is above the row's.
+    above_row: bool,
     /// Whether the higher of them is the last one.
     spent: bool,
 }
@@ -29,17 +26,13 @@ impl Shape {
     /// The shape of three numbers: in the sidecar, in the local table, in the row.
     pub(super) fn of(sidecar: u16, local: u16, row: u16) -> Shape {
         let highest = sidecar.max(local);
-        Shape {
-            sidecar: sidecar.cmp(&local),
-            above_row: highest.saturating_sub(row).min(FAR),
-            spent: highest == u16::MAX,
-        }
+        Shape { sidecar: sidecar.cmp(&local), above_row: highest > row, spent: highest == u16::MAX }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
     use proptest::test_runner::{Config, RngSeed};
@@ -159,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_order_distance_and_the_end() {
+    fn what_counts_is_order_sign_and_the_end() {
         assert_eq!(Shape::of(5, 5, 1), Shape::of(900, 900, 2));
         assert_ne!(Shape::of(5, 4, 1), Shape::of(5, 5, 1));
-        assert_ne!(Shape::of(3, 3, 2), Shape::of(4, 4, 2));
+        assert_ne!(Shape::of(3, 3, 2), Shape::of(3, 3, 3));
         assert_ne!(Shape::of(u16::MAX, u16::MAX, 1), Shape::of(u16::MAX - 1, u16::MAX - 1, 1));
-        let by_shape: BTreeMap<Shape, ()> = (0..9).map(|at| (Shape::of(at, at, 0), ())).collect();
-        assert_eq!(by_shape.len(), usize::from(FAR) + 1);
+        let shapes: BTreeSet<Shape> = (0..9).map(|at| Shape::of(at, at, 4)).collect();
+        assert_eq!(shapes.len(), 2);
     }
 
     proptest! {
@@ -181,8 +174,9 @@ mod tests {
         ) {
             let mut nodes = [Node::new(), Node::new()];
             for (node, claims) in nodes.iter_mut().zip([claims.0, claims.1]) {
-                for _ in 0..claims + usize::from(FAR) {
-                    node.step(Step::Claim(u64::MAX >> 1));
+                for _ in 0..claims {
+                    let (seen, _) = node.step(Step::Claim(u64::MAX >> 1));
+                    prop_assert!(seen.0.is_ok());
                 }
             }
             prop_assert_eq!(nodes[0].seen(), nodes[1].seen());

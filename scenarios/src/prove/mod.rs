@@ -40,7 +40,7 @@ use script::Script;
 const ASSUMES: [&str; 7] = [
     "a write of a database page (4096 bytes or more) is kept or dropped whole; its tears are sampled, and counted as skipped",
     "smaller writes (the sidecar, the database's header) tear at 512-byte sectors, each old or new",
-    "states are equal if sidecar, rows, data, indices and the presence of each file are, the node's own epochs up to their distance from its rows: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
+    "states are equal if sidecar, rows, data, indices and the presence of each file are, the node's own epochs up to how they compare to each other, to its row and to the last one: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
     "a state with pending operations is equal to another if what a start sees and every image of a power loss are",
     "a node that lives goes on like one that was just started on what it has left, so that each step is recorded once for each state",
     "a node that was started on an image and has got an entry goes on like any other that stood there with equal content and keys: it is replayed to the end of the log that there was, or to where another was seen to get there",

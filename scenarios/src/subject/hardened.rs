@@ -152,6 +152,10 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
         self.0.registry().local().unwrap_or_default()
     }
 
+    fn can_withdraw_kek(&self) -> bool {
+        self.0.kek_status().is_ok_and(|status| status.withdrawable.is_some())
+    }
+
     fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
         let cipher = self.0.cipher();
         let (_, value) =
@@ -219,10 +223,6 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
 
     fn kek_generation(&self) -> u32 {
         self.0.sidecar().map_or(0, |sidecar| sidecar.generation())
-    }
-
-    fn can_withdraw_kek(&self) -> bool {
-        self.0.kek_status().is_ok_and(|status| status.withdrawable.is_some())
     }
 
     fn admit(&self, payload: &[u8]) -> Admitted {

@@ -63,11 +63,6 @@ pub trait Member: Life {
         0
     }
 
-    /// Whether the previous KEK of its ring may be withdrawn.
-    fn can_withdraw_kek(&self) -> bool {
-        false
-    }
-
     /// Judges a request against what was applied, touching nothing.
     fn admit(&self, payload: &[u8]) -> Admitted;
 

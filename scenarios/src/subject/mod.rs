@@ -331,6 +331,11 @@ pub trait Life {
         Local::default()
     }
 
+    /// Whether the previous KEK of its ring may be withdrawn.
+    fn can_withdraw_kek(&self) -> bool {
+        false
+    }
+
     /// Reads what is stored under a table key.
     ///
     /// # Errors

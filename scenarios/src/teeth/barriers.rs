@@ -448,6 +448,18 @@ impl Life for ChangedLife {
         self.inner().local()
     }
 
+    fn index(&self) -> Option<u64> {
+        self.inner().index()
+    }
+
+    fn can_withdraw_kek(&self) -> bool {
+        self.inner().can_withdraw_kek()
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.inner().is_sealing(purpose)
+    }
+
     fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
         self.inner().read(key, stored)
     }

@@ -38,7 +38,7 @@ pub fn bad_envelope(state: &State, which: usize) -> (Form, Option<Seal>) {
     let active = state.active_key(Purpose::Raft).unwrap_or(2);
     let key = state.keys.get(&active).map_or(KeyNumber(2), |key| key.blob.key);
     let retired = state.retired.iter().find(|(_, retired)| retired.purpose == Purpose::Raft);
-    let seal = Seal { dek: active, key, node: NODES[1], epoch: 0xFFFE, count: 1 };
+    let seal = Seal { dek: active, key, node: NODES[1], epoch: 0xFFFE, count: which as u64 };
     let data = Form::Data { key: 1, value: 1, seal: None };
     let form = if which.is_multiple_of(2) { data } else { Form::Registration(proposer(state, active)) };
     let wrap = match which {

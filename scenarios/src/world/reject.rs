@@ -112,7 +112,8 @@ fn start(node: &mut Node<'_>) -> bool {
 fn refuse_all(node: &mut Node<'_>, first: usize) -> bool {
     let index = node.frontier() + 1;
     let (rules, state) = (node.subject.rules(), Arc::clone(node.state()));
-    for step in 0..INVALID_KINDS + BAD_ENVELOPES {
+    let envelopes = if state.raft_cutover.is_some() { BAD_ENVELOPES } else { 0 };
+    for step in 0..INVALID_KINDS + envelopes {
         let (kind, entry) = match step.checked_sub(INVALID_KINDS) {
             None => {
                 let kind = (first + step) % INVALID_KINDS;

@@ -134,14 +134,21 @@ impl Host<'_> {
             Survived::No => return Next::Restart,
         };
         let mut caught_up = position >= self.node.frontier();
-        while position < self.length {
+        let (there, mut replayed) = (self.node.frontier(), false);
+        loop {
+            if !replayed && position >= there {
+                replayed = true;
+                if let Survived::No = self.node.end_replay() {
+                    return if self.node.stuck { Next::Stuck } else { Next::Restart };
+                }
+            }
+            if position >= self.length {
+                break;
+            }
             let index = position + 1;
             let first = index > self.node.frontier();
             if first && let Survived::No = self.grow_log(index) {
                 return Next::Restart;
-            }
-            if first && self.node.end_replay().is_none() {
-                return Next::Stuck;
             }
             if first && !caught_up && self.node.is_settled() {
                 caught_up = true;
@@ -162,9 +169,6 @@ impl Host<'_> {
                 }
                 Survived::Yes(answer) => return self.stopped(index, delivery, &answer),
             }
-        }
-        if self.node.end_replay().is_none() {
-            return Next::Stuck;
         }
         self.node.observe(Moment::CaughtUp);
         Next::Finished
@@ -230,13 +234,14 @@ impl Host<'_> {
                 Survived::Yes(claimed) => claimed,
                 Survived::No => return Survived::No,
             };
-            if held != Claimed::Held {
+            if held != Claimed::Held && !self.node.has_met_a_fault() {
                 self.node.claim_failed("not-held", format!("{held:?} before entry {index}"));
             }
         }
         self.lead = Some(Lead { proposed: false, left: lead.left - 1, ..lead }).filter(|lead| lead.left > 0);
         let key = self.node.choices.draw(LEAD_KEY, 4);
-        let sealed = (lead.purpose == Purpose::Storage && state.storage_cutover.is_some())
+        let seals = self.node.subject.rules().seal_before_the_log() && state.storage_cutover.is_some();
+        let sealed = (seals && lead.purpose == Purpose::Storage)
             .then(|| self.node.sealed_value(lead.term, key, index));
         let form = match sealed {
             Some(Some(form)) => form,
@@ -244,14 +249,14 @@ impl Host<'_> {
                 self.node.claim_failed("nothing-sealed", format!("before entry {index}"));
                 return Survived::Yes(None);
             }
-            None if state.storage_cutover.is_none() => Form::Data { key, value: index, seal: None },
+            None if !seals => Form::Data { key, value: index, seal: None },
             None => Form::Nothing,
         };
         Survived::Yes(Some(self.enclosed(lead, &state, form)))
     }
 
     fn begin_to_lead(&mut self, state: &State) -> Survived<Option<(Form, Option<Seal>)>> {
-        let leads = self.news.share != Ratio::NEVER && self.node.subject.rules().seal_before_the_log();
+        let leads = self.news.share != Ratio::NEVER && self.node.subject.rules().cut_over();
         if !leads || state.active.is_none() || !self.node.choices.chance(LEAD, Ratio::new(1, 4)) {
             return Survived::Yes(None);
         }

@@ -57,6 +57,11 @@ impl Node<'_> {
         }
     }
 
+    /// Whether an error was injected into this life: what fails after it may be its doing.
+    pub const fn has_met_a_fault(&self) -> bool {
+        self.faulted
+    }
+
     /// A claim was made, and it has not come to what it should.
     pub fn claim_failed(&mut self, step: &'static str, why: String) {
         self.remember(Event::ClaimFailed { step, why });
