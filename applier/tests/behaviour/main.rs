@@ -7,9 +7,12 @@
 
 mod admission;
 mod adoption;
+mod adoption_cutovers;
 mod adoption_refused;
 mod bootstrap;
+mod claims;
 mod convergence;
+mod cutovers;
 mod damage;
 mod delivery;
 mod guards;
@@ -21,6 +24,9 @@ mod preflight;
 mod probe;
 mod promise;
 mod registration;
+mod resync;
+mod retirement;
+mod rewrap;
 mod rollback;
 mod rotation;
 mod snapshot_install;

@@ -1,10 +1,11 @@
 //! Entries, rows and ids that are short to write.
 
+use applier::ports::Kek;
 use applier::registry::{RowKey, WriterRow};
-use applier::wire::{Bootstrap, Entry, Rotation, RotationKind, Row};
+use applier::wire::{Bootstrap, Entry, Rewrap, Rotation, RotationKind, Row};
 use applier::{DekId, Purpose};
 
-use super::ports::blob;
+use super::ports::{TestKek, blob};
 
 /// The node under test.
 pub(crate) const N1: u64 = 0x0a00_0000_0000_0011;
@@ -54,6 +55,58 @@ pub(crate) fn rotation_with(dek_id: u32, change: impl FnOnce(&mut Rotation)) -> 
 
 pub(crate) fn rotation(dek_id: u32, purpose: Purpose) -> Entry {
     rotation_with(dek_id, |entry| entry.purpose = purpose)
+}
+
+/// A cutover of one purpose's envelope for key `dek_id`, changed by `change`.
+pub(crate) fn cutover_with(purpose: Purpose, dek_id: u32, change: impl FnOnce(&mut Rotation)) -> Entry {
+    rotation_with(dek_id, |entry| {
+        entry.subtag = match purpose {
+            Purpose::Storage => RotationKind::EnableStorageEnvelope,
+            Purpose::Raft => RotationKind::EnableRaftEnvelope,
+        };
+        entry.purpose = purpose;
+        entry.wrapped.clear();
+        change(entry);
+    })
+}
+
+pub(crate) fn cutover(purpose: Purpose, dek_id: u32) -> Entry {
+    cutover_with(purpose, dek_id, |_| ())
+}
+
+/// The retirement of key `dek_id`, changed by `change`.
+pub(crate) fn retirement_with(dek_id: u32, change: impl FnOnce(&mut Rotation)) -> Entry {
+    rotation_with(dek_id, |entry| {
+        entry.subtag = RotationKind::RetireDek;
+        entry.wrapped.clear();
+        change(entry);
+    })
+}
+
+/// The retirement of a storage key.
+pub(crate) fn retirement(dek_id: u32) -> Entry {
+    retirement_with(dek_id, |_| ())
+}
+
+/// A rewrap of these keys, whose bytes are their ids, under `kek`, changed by `change`.
+pub(crate) fn rewrap_with(
+    generation: u32,
+    kek: &TestKek,
+    keys: &[u8],
+    change: impl FnOnce(&mut Rewrap),
+) -> Entry {
+    let nonce = 0x80 + u8::try_from(generation).expect("test generations are small");
+    let mut entry = Rewrap {
+        generation,
+        kek_check: kek.check_value().expect("within reach").0,
+        keys: keys.iter().map(|key| (u32::from(*key), kek.blob(*key, nonce))).collect(),
+    };
+    change(&mut entry);
+    Entry::Rewrap(entry)
+}
+
+pub(crate) fn rewrap(generation: u32, kek: &TestKek, keys: &[u8]) -> Entry {
+    rewrap_with(generation, kek, keys, |_| ())
 }
 
 pub(crate) const fn registration(dek_id: u32, full_node_id: u64, local_epoch: u16) -> Entry {

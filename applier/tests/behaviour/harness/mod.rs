@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use applier::kek::KekRing;
+use applier::outcome::NoOp;
 use applier::registry::{Local, Registry, RegistrySnapshot, RowKey, WriterRow};
 use applier::secret::Dek;
 use applier::sidecar::{ForeignSidecar, Sidecar};
@@ -20,7 +22,8 @@ use applier::{
 
 pub(crate) use disk::{Effect, Fault, FaultyFiles, Op};
 pub(crate) use entries::{
-    N1, N1_TWIN, N2, bootstrap, bootstrap_with, id, registration, rotation, rotation_with, row, seen,
+    N1, N1_TWIN, N2, bootstrap, bootstrap_with, cutover, cutover_with, id, registration, retirement,
+    retirement_with, rewrap, rewrap_with, rotation, rotation_with, row, seen,
 };
 pub(crate) use ports::{
     CommitFault, FaultyRegistry, FixedClock, RegistryControl, TestKek, blob, blob_with_nonce, commit_error,
@@ -40,6 +43,8 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
     pub(crate) files: FaultyFiles,
     pub(crate) kek: Arc<TestKek>,
+    /// The KEK that is to be withdrawn, if there is one.
+    pub(crate) previous: Option<Arc<TestKek>>,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) registry: Rc<RefCell<RegistryControl>>,
     /// Whether the next start has a keyring.
@@ -84,6 +89,7 @@ impl World {
             dir,
             files: FaultyFiles::default(),
             kek: Arc::new(TestKek::new()),
+            previous: None,
             clock: Arc::new(FixedClock::at(NOW)),
             registry: Rc::default(),
             keyring: true,
@@ -130,7 +136,12 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let keyring = || KeyringConfig { kek: self.kek.clone().into(), sidecar: self.sidecar_path() };
+        let ring = KekRing::from(self.kek.clone());
+        let kek = match &self.previous {
+            Some(previous) => ring.with_previous(previous.clone()),
+            None => ring,
+        };
+        let keyring = || KeyringConfig { kek, sidecar: self.sidecar_path() };
         Config {
             node: NodeId::new(self.full_node_id).expect("not 0"),
             database: self.database_path(),
@@ -210,6 +221,19 @@ impl World {
 
     pub(crate) fn put_sidecar(&self, bytes: &[u8]) {
         std::fs::write(self.sidecar_path(), bytes).expect("a writable directory");
+    }
+
+    /// Every file of the stopped node, as a backup of its whole disk has them.
+    pub(crate) fn image(&self) -> Vec<(String, Vec<u8>)> {
+        let paths = [self.sidecar_path(), self.database_path()];
+        paths.map(|path| (path.clone(), std::fs::read(&path).expect("a readable file"))).into()
+    }
+
+    /// Puts files of an image back.
+    pub(crate) fn put_image(&self, image: &[(String, Vec<u8>)]) {
+        for (path, bytes) in image {
+            std::fs::write(path, bytes).expect("a writable directory");
+        }
     }
 
     /// The sidecar's directory: every name and its bytes.
@@ -357,6 +381,7 @@ pub(crate) fn check_agrees(admission: &Admission, outcome: &Outcome) {
         (Admission::Propose, Outcome::Applied | Outcome::Halted(_)) => {}
         (Admission::Duplicate { .. }, Outcome::Halted(_)) => {}
         (Admission::Duplicate { no_op, .. }, Outcome::NoOp(found)) => assert_eq!(no_op, found),
+        (Admission::Stale, Outcome::Halted(_) | Outcome::NoOp(NoOp::CutoverStale)) => {}
         (Admission::Refused(reject), Outcome::Rejected(found)) => assert_eq!(reject, found),
         (Admission::Failed(error), Outcome::Failed(found)) => assert_eq!(error, found),
         _ => panic!("{admission:?}, and then {outcome:?}"),

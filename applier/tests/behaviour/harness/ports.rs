@@ -69,6 +69,11 @@ impl TestKek {
         }
     }
 
+    /// The key of 32 times `byte`, wrapped under this KEK and a nonce of 12 times `nonce`.
+    pub(crate) fn blob(&self, byte: u8, nonce: u8) -> Vec<u8> {
+        self.inner.wrap(&dek(byte), &Constant(nonce)).expect("this entropy does not fail").to_vec()
+    }
+
     /// How often it was asked since the last call of this.
     pub(crate) fn asked(&self) -> usize {
         self.asked.swap(0, Ordering::Relaxed)
