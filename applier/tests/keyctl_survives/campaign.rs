@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -14,10 +15,11 @@ use super::disk::{self, Disk};
 use super::keeper::Keeper;
 
 const SEED: u64 = 42;
-/// Kills that have to hit a live process.
-const KILLS: usize = 300;
-/// After this many in one directory the next one is begun, so that beginnings are killed too.
-const KILLS_A_DIRECTORY: usize = 50;
+/// Directories, each with its own part of the commands from its beginning on, all at once: a process waits for the disk most
+/// of its time.
+const DIRECTORIES: usize = 6;
+/// Kills in each that have to hit a live process.
+const KILLS: usize = 50;
 /// A machine on which commands end before they can be killed, that often, is not one to test this on.
 const ATTEMPTS_MAX: usize = 20 * KILLS;
 
@@ -41,6 +43,22 @@ pub(crate) struct Summary {
 impl Summary {
     fn kills(&self) -> usize {
         self.killed.values().sum()
+    }
+
+    fn plus(mut self, other: Summary) -> Summary {
+        for (command, count) in other.killed {
+            *self.killed.entry(command).or_default() += count;
+        }
+        self.commands += other.commands;
+        self.late += other.late;
+        self.in_recovery += other.in_recovery;
+        self.torn += other.torn;
+        self.not_applied += other.not_applied;
+        self.sidecar_ahead += other.sidecar_ahead;
+        self.claimed_only += other.claimed_only;
+        self.leftovers += other.leftovers;
+        self.nonces += other.nonces;
+        self
     }
 }
 
@@ -94,18 +112,22 @@ impl Line {
 #[expect(clippy::disallowed_methods, reason = "how long it took is part of the summary, and of no verdict")]
 pub(crate) fn run() -> Result<String, String> {
     let begun = Instant::now();
-    let mut campaign = Campaign {
-        rng: ChaCha8Rng::seed_from_u64(SEED),
-        took: BTreeMap::new(),
-        summary: Summary::default(),
-        values: 0,
-    };
-    Visit::begin()?.conclude(|visit| campaign.rehearse(visit))?;
-    while campaign.summary.kills() < KILLS {
+    let mut rehearsal = Campaign::new(SEED, BTreeMap::new());
+    Visit::begin()?.conclude(|visit| rehearsal.rehearse(visit))?;
+    let haunt = |seed| -> Result<Summary, String> {
+        let mut campaign = Campaign::new(seed, rehearsal.took.clone());
         Visit::begin()?.conclude(|visit| campaign.haunt(visit))?;
-    }
-    campaign.summary.took = begun.elapsed();
-    Ok(campaign.summary.to_string())
+        Ok(campaign.summary)
+    };
+    let haunt = &haunt;
+    let mut whole = thread::scope(|scope| {
+        let seeds = (1..).map(|number| SEED + number).take(DIRECTORIES);
+        let threads: Vec<_> = seeds.map(|seed| scope.spawn(move || haunt(seed))).collect();
+        let parts = threads.into_iter().map(|thread| thread.join().expect("it returns what it finds"));
+        parts.reduce(|one, other| Ok(Summary::plus(one?, other?))).expect("there are some")
+    })?;
+    whole.took = begun.elapsed();
+    Ok(whole.to_string())
 }
 
 struct Campaign {
@@ -176,6 +198,10 @@ impl Visit {
 }
 
 impl Campaign {
+    fn new(seed: u64, took: BTreeMap<&'static str, Duration>) -> Campaign {
+        Campaign { rng: ChaCha8Rng::seed_from_u64(seed), took, summary: Summary::default(), values: 0 }
+    }
+
     /// Every command once, undisturbed, to know how long each takes.
     fn rehearse(&mut self, visit: &mut Visit) -> Result<(), String> {
         let lines: &[(&'static str, &[&str])] = &[
@@ -205,8 +231,7 @@ impl Campaign {
 
     /// Commands in one directory, most of them killed.
     fn haunt(&mut self, visit: &mut Visit) -> Result<(), String> {
-        let until = (self.summary.kills() + KILLS_A_DIRECTORY).min(KILLS);
-        while self.summary.kills() < until {
+        while self.summary.kills() < KILLS {
             if self.summary.commands > ATTEMPTS_MAX {
                 let kills = self.summary.kills();
                 return Err(format!(
