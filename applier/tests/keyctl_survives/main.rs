@@ -10,6 +10,7 @@
 
 mod campaign;
 mod child;
+mod damage;
 mod disk;
 mod keeper;
 
@@ -27,13 +28,16 @@ fn main() -> ExitCode {
     if args.peek().is_some_and(|arg| arg == child::KEYCTL) {
         return keyctl::run(args);
     }
-    let survives = || match campaign::run() {
-        Ok(summary) => {
-            eprintln!("keyctl_survives: {summary}");
-            Ok(())
-        }
-        Err(violation) => Err(violation.into()),
+    let survives = || {
+        let summary = campaign::run()?;
+        eprintln!("keyctl_survives: {summary}");
+        Ok(())
     };
-    let trial = Trial::test("keyctl_recovers_from_300_kills_and_uses_no_nonce_twice", survives);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = vec![
+        Trial::test("keyctl_recovers_from_300_kills_and_uses_no_nonce_twice", survives),
+        Trial::test("a_torn_end_of_the_log_is_cut_off_and_nothing_else_is", damage::torn_end),
+        Trial::test("a_damaged_or_shorter_log_is_refused_and_left_alone", damage::damage),
+        Trial::test("what_is_refused_says_what_to_do_and_has_its_exit_status", damage::refusals),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
