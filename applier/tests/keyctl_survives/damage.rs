@@ -77,7 +77,7 @@ pub(crate) fn torn_end() -> Verdict {
     let last = &whole[bounds[bounds.len() - 2]..];
     // Its beginnings, and what a disk may have in their place: nothing yet, or a length that leads nowhere.
     let beginnings = [1, 3, 4, 11, 12, 20, last.len() - 1].map(|len| last[..len].to_vec());
-    let others = [vec![0; 64], vec![0xff; 64], [&[0, 0, 0, 17], &[0; 60][..]].concat()];
+    let others = [vec![0; 64], vec![0xff; 64], vec![0xff; 4096], [&[0, 0, 0, 17], &[0; 60][..]].concat()];
     for (number, tail) in beginnings.into_iter().chain(others).enumerate() {
         append(&fixture.log(), &tail)?;
         fixture.says("verify", 0, "sound")?;
