@@ -242,7 +242,8 @@ impl Leadership {
     }
 
     /// Whether every one of `members` has answered in this term, with the KEK whose check value is `wanted`, in force or
-    /// as the next one. A rewrap needs that of all members, this node among them.
+    /// as the next one. A rewrap needs that of all members, this node among them. A new member that comes to a cluster
+    /// behind a rewrap needs it too, and is not [`capable`](Leadership::capable) before it has applied that rewrap itself.
     ///
     /// # Errors
     /// [`NotNow::NotLeader`], [`NotNow::Unprobed`] and then the first member that does not have it.

@@ -13,18 +13,17 @@
 //!         the database's proof                               SidecarMissing, SidecarStale
 //!         every key opens, no two are equal                  KekMismatch, EqualKeyBytes
 //!         no two nodes share the 16 bits of a nonce          NodeIdCollision
-//!         no active key's row under them is another's        RowOfAnotherNode
 //!         a log in envelopes is the only one                 ShardGroups
 //!         write the sidecar once more, load the keys
 //! ```
 //!
 //! What is *not* asked. Epochs: a start writes nothing under any key, so neither an epoch that the row has reached, nor
-//! one that is used up, nor a missing row is a reason to refuse it; whoever is to write claims a new epoch first. The
+//! one that is used up, nor a missing row, nor one that another node has taken is a reason to refuse it; whoever is to write
+//! claims a new epoch first, and is told then. A rotation cures all of these, and a node that is kept out could never apply it. The
 //! Raft log: the database's own proof says whether the sidecar is behind, however much of the log is gone.
 
 use crate::ids::{DekId, NodeId, Purpose, RaftIndex};
 use crate::outcome::StartError;
-use crate::registry::{Registry, RowKey};
 use crate::sidecar::SidecarContent;
 
 /// What the host knows. The default is a node that knows of no peer, runs one Raft group and has no snapshot.
@@ -72,13 +71,12 @@ impl Said {
 }
 
 /// The guards of one start.
-pub(crate) struct Guards<'a, R> {
+pub(crate) struct Guards<'a> {
     pub(crate) node: NodeId,
     pub(crate) known: &'a Known,
-    pub(crate) registry: &'a R,
 }
 
-impl<R: Registry> Guards<'_, R> {
+impl Guards<'_> {
     /// Before any key is opened: the sidecar and the host's snapshot are of one history. A log is switched over once, so
     /// two indices are two logs, and where the sidecar has none, this node would take envelopes for clear text.
     pub(crate) fn before_keys(&self, said: &Said) -> Result<(), StartError> {
@@ -93,7 +91,6 @@ impl<R: Registry> Guards<'_, R> {
     pub(crate) fn after_keys(&self, said: &Said) -> Result<(), StartError> {
         if !said.active.is_empty() {
             self.distinct_ids()?;
-            self.own_rows(&said.active)?;
         }
         let got = self.known.shard_groups;
         if said.raft_cutover != RaftIndex::ZERO && got != 1 {
@@ -112,18 +109,5 @@ impl<R: Registry> Guards<'_, R> {
             Some(pair) => Err(StartError::NodeIdCollision { one: pair[0], other: pair[1] }),
             None => Ok(()),
         }
-    }
-
-    /// The row under this node's bits is this node's, or there is none.
-    fn own_rows(&self, active: &[DekId]) -> Result<(), StartError> {
-        let node = self.node;
-        let keys: Vec<_> = active.iter().map(|id| RowKey::of(id.get(), node.get())).collect();
-        let rows = self.registry.rows(&keys)?;
-        for (id, row) in active.iter().zip(rows) {
-            if let Some(row) = row.filter(|row| row.full_node_id != node.get()) {
-                return Err(StartError::RowOfAnotherNode { id: *id, node, other: row.full_node_id });
-            }
-        }
-        Ok(())
     }
 }

@@ -422,19 +422,6 @@ pub enum StartError {
         /// The higher id.
         other: NodeId,
     },
-    /// Another node writes under this node's nonces.
-    #[error(
-        "under key {id} the low 16 bits of this node, {node}, are registered for node {other:016x}; start this node \
-         under its own id, or remove it and add it again under one with other low bits"
-    )]
-    RowOfAnotherNode {
-        /// The active key.
-        id: DekId,
-        /// This node.
-        node: NodeId,
-        /// The node of the row.
-        other: u64,
-    },
     /// Entries are in envelopes, which one Raft group alone can open.
     #[error(
         "the raft envelope is in force and this process runs {got} raft groups; its cutover index is that of one log, so \

@@ -4,13 +4,13 @@
 //! the sidecar, and it removes what it wrote:
 //!
 //! ```text
-//! 1 lock    directory             of two processes that start at once, neither takes the other's file for a leftover
-//! 2 unlink  sidecar.probe         what a probe that crashed has left, if any
-//! 3 unlink  sidecar.probe.tmp     the same; from here to 8 it is the protocol
-//! 4 create, write, sync, close    sidecar.probe.tmp
-//! 7 rename  sidecar.probe.tmp -> sidecar.probe
-//! 8 sync    directory
-//! 9 unlink  sidecar.probe         not synced: if it comes back, the next probe removes it
+//!  1 lock    directory            of two processes that start at once, neither takes the other's file for a leftover
+//!  2 unlink  sidecar.probe        what a probe that crashed has left, if any
+//!  3 unlink  sidecar.probe.tmp    the same; from here to 9 it is the protocol
+//!  4 create, 5 write, 6 sync, 7 close  sidecar.probe.tmp
+//!  8 rename  sidecar.probe.tmp -> sidecar.probe
+//!  9 sync    directory
+//! 10 unlink  sidecar.probe        not synced: if it comes back, the next probe removes it
 //! ```
 //!
 //! The sidecar and its temporary file are never touched. What a probe cannot see is a sync that reports success and does

@@ -35,7 +35,7 @@ fn seeds(criterion: &mut Criterion) {
     });
 
     let kek = Arc::new(LocalKek::new([7; 32]));
-    let keyring = KeyringConfig { kek, sidecar: "/keys.json".to_owned() };
+    let keyring = KeyringConfig { kek: kek.into(), sidecar: "/keys.json".to_owned() };
     let node = NodeId::new(1).expect("not 0");
     let config = Config {
         node,

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::form::Form;
+use crate::form::{Form, Seal};
 use crate::history::History;
 use crate::model::{Reason, Rules, State};
+use crate::sealing::Use;
 use crate::subject::Delivered;
 
 /// Who asked for an entry: a client, and the number that it gave its request.
@@ -25,6 +26,8 @@ pub struct Logged {
     pub term: u64,
     /// What it means. A membership change means nothing to the state machine.
     pub form: Form,
+    /// How it was put into an envelope, where it is in one.
+    pub wrap: Option<Seal>,
     /// Who asked for it.
     pub asked: Asked,
     /// Whether it changes the membership.
@@ -44,6 +47,10 @@ pub enum Refusal {
     Incapable(u64),
     /// The membership does not allow it.
     Membership,
+    /// It is about a key that was active when it was asked for.
+    Stale,
+    /// It would retire a key that is referred to.
+    InUse,
 }
 
 /// What a client was told.
@@ -111,6 +118,13 @@ pub enum ClusterEvent {
         /// Keys that the log has installed up to there and the node has not, or not with these bytes.
         missing_keys: Vec<u32>,
     },
+    /// A nonce was found in use: a leader has sealed with it, or a node has stored or applied what was sealed with it.
+    Used {
+        /// The node.
+        node: u64,
+        /// The use.
+        used: Use,
+    },
     /// The sidecar of a node that had one was taken away or replaced by an older one, and the node was started.
     StartedWithoutItsSidecar {
         /// The node.
@@ -166,6 +180,7 @@ impl Chronicle {
         let before = Logged {
             term: 0,
             form: Form::Nothing,
+            wrap: None,
             asked: Asked::default(),
             membership: false,
             smuggled: false,
@@ -189,7 +204,8 @@ impl Chronicle {
     pub fn refused_at(&self) -> Option<u64> {
         // An entry that nobody has got past yet may just have been cut off by a crash.
         let next = self.log.get(self.states.len())?;
-        let advances = self.newest().judge(self.rules, true, &next.form).advances();
+        let advances =
+            self.newest().judge_sealed(self.rules, true, &next.form, next.wrap.as_ref()).advances();
         (!advances).then_some(self.states.len() as u64)
     }
 }

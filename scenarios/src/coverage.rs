@@ -63,6 +63,8 @@ names! {
         Raft = "raft",
         /// Nothing: its process was between two lives.
         Down = "down",
+        /// Claiming an epoch.
+        Claim = "claim",
     }
 }
 

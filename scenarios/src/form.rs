@@ -243,6 +243,11 @@ impl Form {
         }
     }
 
+    /// Whether the entry changes the sidecar, if it is accepted.
+    pub const fn is_of_keys(&self) -> bool {
+        !matches!(self, Form::Nothing | Form::Data { .. } | Form::Registration(_) | Form::Malformed(_))
+    }
+
     /// Ids of the keys that the entry installs.
     pub fn key_ids(&self) -> Vec<u32> {
         match self {

@@ -220,6 +220,15 @@ pub enum Event {
         /// What came of it instead.
         why: String,
     },
+    /// A claim has not come to what it should.
+    ClaimFailed {
+        /// Where.
+        step: &'static str,
+        /// What came of it instead.
+        why: String,
+    },
+    /// The sidecar was lost, and written anew from another node's: when that one has created its keys stands in it now.
+    SidecarWrittenAnew,
     /// Key bytes were written to the disk.
     KeyOnDisk {
         /// The path.

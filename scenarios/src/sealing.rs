@@ -179,11 +179,14 @@ pub fn open_entry(keys: &Keys, bytes: &[u8]) -> Result<(Vec<u8>, Use), String> {
 /// that is not a write.
 pub fn host_entry(form: &Form) -> Option<Vec<u8>> {
     match form {
-        Form::Data { key, value, seal } => {
-            Some([&[0][..], &key.to_be_bytes(), &stored(*key, *value, seal.as_ref())].concat())
-        }
+        Form::Data { key, value, seal } => Some(write_entry(*key, &stored(*key, *value, seal.as_ref()))),
         _ => None,
     }
+}
+
+/// Bytes of a write in the log.
+pub fn write_entry(key: u64, stored: &[u8]) -> Vec<u8> {
+    [&[0][..], &key.to_be_bytes(), stored].concat()
 }
 
 /// Table key and stored bytes of a host's own entry.

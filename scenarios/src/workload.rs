@@ -10,7 +10,7 @@ use crate::form::{Blob, BlobFault, Form, KeyNumber, Row};
 use crate::model::State;
 
 pub use self::invalid::{BAD_ENVELOPES, INVALID_KINDS, bad_envelope, invalid};
-pub use self::sealing::{Book, News};
+pub use self::sealing::{Book, News, request};
 
 const CLASS: Site = Site::new("log.class");
 const PICK: Site = Site::new("log.pick");

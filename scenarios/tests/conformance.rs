@@ -3,22 +3,17 @@
 
 use std::sync::Arc;
 
-use applier::kek::LocalKek;
 use applier::os::OsFiles;
 use applier::ports::Files;
 use applier::registry::{Registry, RegistrySnapshot};
 use applier::sidecar::Sidecar;
 use applier::{Applier, Config, DekId, KeyringConfig, NodeId, Outcome, Purpose, RaftIndex};
-use scenarios::form::{Blob, BlobFault, Form, KEY_MARKER, KeyNumber, Row};
+use scenarios::form::{Blob, BlobFault, Form, KEY_MARKER, Keks, KeyNumber, Row};
 use scenarios::seam::{FixedClock, SimFiles};
 use sim::{Disk, Lies, Profile, Trace};
 
-fn kek() -> Arc<LocalKek> {
-    Arc::new(LocalKek::new(KeyNumber(0xEE).bytes()))
-}
-
 fn blob(key: u8) -> Blob {
-    Blob { key: KeyNumber(key), seal: 0, fault: BlobFault::None }
+    Blob { key: KeyNumber(key), seal: 0, kek: 0, fault: BlobFault::None }
 }
 
 fn log() -> Vec<Form> {
@@ -56,7 +51,7 @@ struct Logical {
 
 /// Applies the log in two lives, the second of which gets the whole log again.
 fn apply<F: Files + Clone>(files: &F, database: String, sidecar: String) -> Logical {
-    let keyring = KeyringConfig { kek: kek(), sidecar: sidecar.clone() };
+    let keyring = KeyringConfig { kek: Arc::clone(Keks::new().kek(0)).into(), sidecar: sidecar.clone() };
     let config = Config {
         node: NodeId::new(0x11).expect("not 0"),
         database,
@@ -67,12 +62,12 @@ fn apply<F: Files + Clone>(files: &F, database: String, sidecar: String) -> Logi
         let clock = Arc::new(FixedClock(1_700_000_000));
         Applier::open(files.clone(), &config, clock).expect("a start without faults")
     };
-    let kek = kek();
+    let keks = Keks::new();
     let mut outcomes = Vec::new();
     let mut deliver = |applier: &mut Applier<F>, upto: usize| {
         for (at, form) in log().iter().take(upto).enumerate() {
             let index = RaftIndex(at as u64 + 1);
-            outcomes.push(match form.payload(&kek) {
+            outcomes.push(match form.payload(&keks) {
                 Some(payload) => applier.apply(index, &payload),
                 None => applier.advance(index, &mut |_| Ok(())),
             });
@@ -113,6 +108,6 @@ fn the_same_log_ends_in_the_same_state_on_real_and_on_simulated_files() {
 #[test]
 fn key_bytes_of_a_world_carry_the_marker_that_is_searched_for() {
     assert_eq!(&KeyNumber(7).bytes()[..8], &KEY_MARKER);
-    let sealed = blob(7).bytes(&kek());
+    let sealed = blob(7).bytes(&Keks::new());
     assert!(!sealed.windows(8).any(|window| window == KEY_MARKER), "a wrapped key shows no key bytes");
 }

@@ -29,7 +29,8 @@ fn terms(subject: Subject) -> Terms<'static> {
 }
 
 fn log(name: &str) -> Vec<Form> {
-    let (_, forms) = named().into_iter().find(|(named, _)| *named == name).expect("a named log");
+    let (_, forms) =
+        named(Rules::Hardened).into_iter().find(|(named, _)| *named == name).expect("a named log");
     forms
 }
 
@@ -82,7 +83,7 @@ fn every_log_of_up_to_two_entries_is_closed() {
 
 #[test]
 fn the_alphabet_has_an_entry_for_every_kind_of_verdict() {
-    let letters = alphabet();
+    let letters = alphabet(Rules::Hardened);
     assert!(letters.len() >= 12, "{}", letters.len());
     let judge = |state: &State, form: &Form| state.judge(Rules::Hardened, true, form);
     let empty = State::default();

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::time_of_creation;
 use super::{Applier, Held, start};
-use crate::ids::{DekId, Purpose, RaftIndex};
+use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
 use crate::outcome::{HaltCause, StartError};
 use crate::ports::{Clock, Files};
-use crate::registry::{Change, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow, rules};
+use crate::registry::{
+    Change, LocalChange, Registry, RegistryError, RegistrySnapshot, RowKey, WriterRow, rules,
+};
 use crate::sidecar::{
     Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KeyRecord, Sidecar, json,
 };
@@ -42,9 +44,11 @@ pub enum AdoptError {
         /// What is wrong.
         error: WireError,
     },
-    /// A supplied entry installs no key, stands at index 0 or above the applied index, or shares its index with
-    /// another.
-    #[error("the entry supplied for index {index} is not an applied bootstrap or rotation of its own index")]
+    /// A supplied entry installs no key and switches no envelope on, stands at index 0 or above the applied index, or
+    /// shares its index with another.
+    #[error(
+        "the entry supplied for index {index} is not an applied bootstrap, rotation or cutover of its own index"
+    )]
     Entry {
         /// Its index.
         index: RaftIndex,
@@ -133,10 +137,20 @@ impl<F: Files, R: Registry> Applier<F, R> {
             self.poisoned = true;
             return Err(AdoptError::Halted(HaltCause::Commit(error)));
         }
+        // The reference has written under these epochs, and of that its sidecar is the only witness.
+        let epochs = sidecar.keys.iter().map(|(id, key)| (*id, key.local_epoch));
+        let epochs: BTreeMap<_, _> = epochs.filter(|(_, epoch)| *epoch > LocalEpoch(0)).collect();
+        for (id, epoch) in &epochs {
+            if let Err(error) = self.registry.keep(LocalChange::Claim(*id, *epoch)) {
+                self.poisoned = true;
+                return Err(AdoptError::Halted(HaltCause::Commit(error)));
+            }
+        }
         if let Err(fault) = keyring.path.write(&self.files, &json::encode(&sidecar)) {
             self.poisoned = true;
             return Err(AdoptError::Halted(HaltCause::Sidecar(fault)));
         }
+        self.local.epochs = epochs;
         self.committed(&change);
         self.applied = adoption.applied_index;
         self.held = Held::Ours(Box::new(sidecar));
@@ -178,15 +192,13 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
             Entry::Rotation(entry) if entry.subtag == RotationKind::RotateDek => {
                 vec![(entry.dek_id, entry.purpose, entry.wrapped)]
             }
-            Entry::Rotation(entry) if entry.subtag != RotationKind::RetireDek => {
-                if cutovers.of(entry.purpose).is_some() {
-                    return Err(AdoptError::CutoverNotExplained(entry.purpose));
+            entry => {
+                let purpose = switched_on(&entry, foreign).ok_or(AdoptError::Entry { index })?;
+                if cutovers.of(purpose).is_some() {
+                    return Err(AdoptError::CutoverNotExplained(purpose));
                 }
-                cutovers = cutovers.with(entry.purpose, name);
+                cutovers = cutovers.with(purpose, name);
                 Vec::new()
-            }
-            Entry::Rotation(_) | Entry::Registration(_) | Entry::Rewrap(_) => {
-                return Err(AdoptError::Entry { index });
             }
         };
         for (id, purpose, wrapped) in keys {
@@ -221,6 +233,19 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
     let newest = sidecar.named().map(|name| name.raft_index).max();
     sidecar.raft_applied_index = sidecar.raft_applied_index.max(newest.unwrap_or(RaftIndex::ZERO));
     Ok(sidecar)
+}
+
+/// Which envelope an entry switches on: one that is a cutover of a key of the file.
+fn switched_on(entry: &Entry, foreign: &ForeignSidecar) -> Option<Purpose> {
+    let Entry::Rotation(entry) = entry else { return None };
+    let purpose = match entry.subtag {
+        RotationKind::EnableStorageEnvelope => Purpose::Storage,
+        RotationKind::EnableRaftEnvelope => Purpose::Raft,
+        RotationKind::RotateDek | RotationKind::RetireDek => return None,
+    };
+    let key = foreign.keys.get(&DekId::new(entry.dek_id)?)?;
+    let fits = entry.purpose == purpose && key.purpose == purpose && entry.wrapped.is_empty();
+    fits.then_some(purpose)
 }
 
 /// The reference records where its cutovers stand, but for a storage cutover of its first versions.

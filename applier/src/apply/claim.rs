@@ -126,6 +126,11 @@ impl Claims {
         self.of.clear();
     }
 
+    /// A key that is gone leaves no sealer behind.
+    pub(super) fn drop_key(&mut self, id: DekId) {
+        self.of.remove(&id);
+    }
+
     fn made(&self, term: u64, id: DekId) -> Option<&Made> {
         self.of.get(&id).filter(|made| made.term == term)
     }
@@ -149,13 +154,16 @@ impl<F: Files, R: Registry> Applier<F, R> {
             return Err(ClaimError::NotBootstrapped);
         };
         let id = sidecar.active.of(purpose);
-        if let Some(made) = self.claims.made(term, id) {
-            return Ok(match &made.sealer {
-                Some(sealer) => Claim::Held(Arc::clone(sealer)),
-                None => Claim::Propose(registration(id, self.node, made.epoch)),
-            });
+        let row = self.row(id, self.node)?.map_or(0, |row| row.last_seen);
+        match self.claims.made(term, id) {
+            Some(Made { sealer: Some(sealer), .. }) => return Ok(Claim::Held(Arc::clone(sealer))),
+            // Where somebody else has registered a higher epoch for this node, this one would be refused for ever.
+            Some(made) if made.epoch.0 > row => {
+                return Ok(Claim::Propose(registration(id, self.node, made.epoch)));
+            }
+            _ => {}
         }
-        let epoch = self.next_epoch(id, sidecar.keys[&id].local_epoch)?;
+        let epoch = self.next_epoch(id, sidecar.keys[&id].local_epoch, row)?;
         let mut sidecar = sidecar.clone();
         sidecar.keys.get_mut(&id).expect("an active key is there").local_epoch = epoch;
         if let Err(fault) = keyring.path.write(&self.files, &json::encode(&sidecar)) {
@@ -171,9 +179,13 @@ impl<F: Files, R: Registry> Applier<F, R> {
         Ok(Claim::Propose(registration(id, self.node, epoch)))
     }
 
-    /// What a leader of `term` seals with under the active key of `purpose`; `None` until a claim of that term is applied.
+    /// What a leader of `term` seals with under the active key of `purpose`; `None` until a claim of that term is applied, and
+    /// once this applier has halted.
     /// To be asked at each use: after a rotation it is another key's.
     pub fn sealer(&self, term: u64, purpose: Purpose) -> Option<Arc<Sealer>> {
+        if self.poisoned {
+            return None;
+        }
         let id = self.sidecar()?.active.of(purpose);
         self.claims.made(term, id)?.sealer.clone()
     }
@@ -252,8 +264,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
     }
 
     /// One above whatever this node may have used, or claimed, or others have registered for it.
-    fn next_epoch(&self, id: DekId, in_sidecar: LocalEpoch) -> Result<LocalEpoch, ClaimError> {
-        let row = self.row(id, self.node)?.map_or(0, |row| row.last_seen);
+    fn next_epoch(&self, id: DekId, in_sidecar: LocalEpoch, row: u16) -> Result<LocalEpoch, ClaimError> {
         let local = self.local.epochs.get(&id).map_or(0, |epoch| epoch.0);
         let highest = in_sidecar.0.max(local).max(row);
         highest.checked_add(1).map(LocalEpoch).ok_or(ClaimError::Exhausted { id })

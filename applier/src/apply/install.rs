@@ -11,7 +11,7 @@ use crate::kek::RingError;
 use crate::keystore::KeystoreError;
 use crate::outcome::{ApplyError, HaltCause};
 use crate::ports::{BlobFault, Files, KekCheck};
-use crate::registry::{HostPart, Registry, RowKey, rules};
+use crate::registry::{Change, HostPart, Registry, RowKey, rules};
 use crate::secret::Dek;
 use crate::sidecar::json::SidecarError;
 use crate::sidecar::merge::{Divergence, merge};
@@ -156,6 +156,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
                 return Err(self.poison(HaltCause::Sidecar(fault)).into());
             }
         }
+        self.keep_kek_of(sidecar.as_ref())?;
         let proof = snapshot.sidecar.as_ref().map(|sidecar| sidecar.raft_applied_index);
         if let Err(error) = self.registry.restore(&snapshot.registry, proof, host) {
             return Err(self.poison(HaltCause::Commit(error)).into());
@@ -175,6 +176,21 @@ impl<F: Files, R: Registry> Applier<F, R> {
         self.claims.forget();
         self.applied = snapshot.registry.applied_index;
         tracing::info!(applied = %self.applied, keys = self.keystore.len(), "installed a snapshot");
+        Ok(())
+    }
+
+    /// The entry that would have moved the promise to the KEK of a rewrap is behind a snapshot that has its effect. Once
+    /// the sidecar is durable no key of it is wrapped under the old one, whatever becomes of the rest of the install.
+    fn keep_kek_of(&mut self, sidecar: Option<&Sidecar>) -> Result<(), HaltCause> {
+        let named = sidecar.and_then(|sidecar| sidecar.kek).map(|kek| kek.check);
+        if named.is_none() || named == self.local.kek {
+            return Ok(());
+        }
+        let change = Change { rewrapped: named, ..Change::default() };
+        match self.registry.commit(&change, &mut |_| Ok(())) {
+            Ok(()) => self.committed(&change),
+            Err(error) => return Err(self.poison(HaltCause::Commit(error))),
+        }
         Ok(())
     }
 

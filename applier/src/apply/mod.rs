@@ -18,8 +18,8 @@ pub use start::{Config, KeyringConfig, open_database};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::cipher::Cipher;
-use crate::envelope::raft;
+use crate::cipher::{Cipher, CipherError};
+use crate::envelope::{Envelope, OpenError, raft};
 use crate::ids::{DekId, NodeId, Purpose, RaftIndex};
 use crate::kek::KekRing;
 use crate::keystore::Keystore;
@@ -170,6 +170,12 @@ impl<F: Files, R: Registry> Applier<F, R> {
         if cutover == RaftIndex::ZERO || index <= cutover {
             return Ok(Cow::Borrowed(data));
         }
+        // A key of the other purpose may be loaded, and has nothing to do here.
+        let id = Envelope::decode(data).map_err(OpenError::from)?.key_id;
+        let purpose = self.sidecar().and_then(|sidecar| sidecar.keys.get(&id)).map(|key| key.purpose);
+        if purpose != Some(Purpose::Raft) {
+            return Err(OpenError::from(CipherError::UnknownKeyId(id)).into());
+        }
         Ok(Cow::Owned(raft::open(&self.cipher(), data)?))
     }
 
@@ -298,6 +304,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         if let Some(id) = removed {
             self.keystore.remove(id);
+            self.claims.drop_key(id);
         }
         if let Err(error) = self.registry.commit(&change, host) {
             return self.halt(HaltCause::Commit(error));
@@ -317,7 +324,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         if let Some(check) = change.rewrapped {
             self.local.kek = Some(check);
-            self.local.next_kek = None;
+            self.local.next_kek = self.local.next_kek.filter(|next| *next != check);
         }
         self.claims.registered(self.node, &change.rows, &self.keystore);
     }

@@ -6,7 +6,7 @@
 
 use super::install::{Malformed, check_snapshot};
 use super::start::{self, Config, KeyFault, unwrap_all, wrapped_keys};
-use crate::ids::{LocalEpoch, RaftIndex};
+use crate::ids::{DekId, LocalEpoch, RaftIndex};
 use crate::kek::RingError;
 use crate::outcome::StartError;
 use crate::ports::Files;
@@ -50,7 +50,8 @@ pub enum ResyncError {
         /// The newest entry that changed this node's.
         applied: RaftIndex,
     },
-    /// This node's sidecar is there, and of another log.
+    /// This node's sidecar is there, and of another log; or this node has claimed epochs under a key that the peer never
+    /// had.
     #[error(
         "the snapshot and this node's sidecar do not come from one log: {0}; ask a peer of this node's own cluster"
     )]
@@ -106,8 +107,12 @@ pub fn resync<F: Files, R: Registry>(
     let own_reach = own.as_ref().map_or(RaftIndex::ZERO, |own| own.raft_applied_index);
     let mut sidecar = merge((own.as_ref(), own_reach), (Some(theirs), at))?.expect("the peer has one");
     if sidecar.raft_applied_index < local.sidecar_index {
-        let (found, applied) = (sidecar.raft_applied_index, local.sidecar_index);
+        let (found, applied) = (theirs.raft_applied_index, local.sidecar_index);
         return Err(ResyncError::PeerBehind { found, applied });
+    }
+    let is_known = |id: &DekId| sidecar.keys.contains_key(id) || sidecar.retired.contains_key(id);
+    if let Some(id) = local.epochs.keys().find(|id| !is_known(id)) {
+        return Err(Divergence::Key(*id).into());
     }
     for (id, key) in &mut sidecar.keys {
         let claimed = local.epochs.get(id).copied().unwrap_or(LocalEpoch(0));

@@ -130,7 +130,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
             .keyring
             .as_ref()
             .map(|keyring| Keyring { ring: keyring.kek.clone(), path: SidecarPath::new(&keyring.sidecar) });
-        let guards = Guards { node: config.node, known: &config.known, registry: &registry };
+        let guards = Guards { node: config.node, known: &config.known };
         let local = registry.local()?;
         let proof = local.sidecar_index;
         let keystore = Keystore::new();
@@ -191,12 +191,12 @@ impl From<RingError> for StartError {
 }
 
 /// Reads the sidecar, holds it against the database's proof, makes it durable and fills the keystore.
-fn load<F: Files, R: Registry>(
+fn load<F: Files>(
     files: &F,
     keyring: &Keyring,
     keystore: &Keystore,
     local: &Local,
-    guards: &Guards<'_, R>,
+    guards: &Guards<'_>,
 ) -> Result<Held, StartError> {
     let proof = local.sidecar_index;
     let path = || keyring.path.path().to_owned();

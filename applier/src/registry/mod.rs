@@ -114,7 +114,7 @@ pub struct Change {
     /// Where the local proof of the newest sidecar change goes, if it moves. It never goes down.
     pub sidecar_index: Option<RaftIndex>,
     /// Check value of the KEK that this node's keys are wrapped under from here on: that is the one it has promised to
-    /// keep, and no other.
+    /// keep, and if it was the one of a rewrap to come, it is that no more.
     pub rewrapped: Option<KekCheck>,
 }
 
@@ -138,7 +138,7 @@ pub enum LocalChange {
     Promise(KekCheck),
     /// This node promises to keep the KEK of a rewrap to come.
     PromiseNext(KekCheck),
-    /// This node claims an epoch under a key, above every one before.
+    /// This node claims an epoch under a key. What is recorded never goes down.
     Claim(DekId, LocalEpoch),
 }
 

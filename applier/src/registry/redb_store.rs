@@ -339,7 +339,11 @@ impl Registry for RedbRegistry {
             if let Some(check) = change.rewrapped {
                 let mut table = transaction.open_table(LOCAL)?;
                 table.insert(KEK_CHECK, check.to_u64())?;
-                table.remove(NEXT_KEK_CHECK)?;
+                // A rewrap that is redelivered says nothing of the promise of a later one.
+                let is_kept = table.get(NEXT_KEK_CHECK)?.is_some_and(|next| next.value() == check.to_u64());
+                if is_kept {
+                    table.remove(NEXT_KEK_CHECK)?;
+                }
             }
             if let Some(index) = change.applied_index {
                 transaction.open_table(APPLIED)?.insert((), index.0)?;
@@ -360,7 +364,9 @@ impl Registry for RedbRegistry {
                 LocalChange::Promise(check) => table.insert(KEK_CHECK, check.to_u64())?,
                 LocalChange::PromiseNext(check) => table.insert(NEXT_KEK_CHECK, check.to_u64())?,
                 LocalChange::Claim(id, epoch) => {
-                    table.insert(format!("{EPOCH}{id}").as_str(), u64::from(epoch.0))?
+                    let name = format!("{EPOCH}{id}");
+                    let before = table.get(name.as_str())?.map_or(0, |value| value.value());
+                    table.insert(name.as_str(), before.max(u64::from(epoch.0)))?
                 }
             };
             Ok(())

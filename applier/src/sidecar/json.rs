@@ -450,6 +450,10 @@ fn tombstones(
 
 fn kek_in_force(kek: &KekName) -> Result<KekInForce, SidecarError> {
     let name = entry_name(kek.raft_index, &kek.sha256)?;
+    if kek.generation == 0 {
+        // That of the bootstrap, which no rewrap has put in force.
+        return Err(SidecarError::Value { field: "generation" });
+    }
     Ok(KekInForce { generation: kek.generation, check: KekCheck(hex_bytes(&kek.check, "check")?), name })
 }
 

@@ -9,7 +9,7 @@
 //! | 3e: every key opens | the same | `start.rs`: `another_kek_is_refused`, `a_kek_that_does_not_open_every_key_..`, `a_kek_that_cannot_be_asked_..` |
 //! | 3f: an epoch that is used up | none: a rotation cures it | `no_guards.rs` |
 //! | 4: two nodes share 16 bits | the same | `two_nodes_with_the_same_low_bits_..` |
-//! | 5, 9: another's row | the same, under both active keys | `a_row_of_another_node_..` |
+//! | 5, 9: another's row | none: who writes claims first, and is told | `no_guards.rs` |
 //! | 5, 9, 12, 13: a missing row, an epoch | none: who writes claims first | `no_guards.rs` |
 //! | 6: one group for the raft envelope | the same | `the_raft_envelope_refuses_..` |
 //! | 7: load keys, raise epochs | no two keys are equal; epochs stay | `start.rs`: `two_keys_with_the_same_bytes_..`; `no_guards.rs` |
@@ -20,10 +20,9 @@ use std::sync::Arc;
 
 use applier::outcome::StartError;
 use applier::ports::BlobFault;
-use applier::registry::Clash;
 use applier::sidecar::{Sidecar, json};
 use applier::wire::Entry;
-use applier::{Known, NodeId, Outcome, Purpose, RaftIndex, Reject};
+use applier::{Known, NodeId, Outcome, Purpose, RaftIndex};
 
 use crate::adoption::{adoption, empty_foreign_bytes, foreign_node};
 use crate::harness::{
@@ -55,10 +54,15 @@ pub(crate) fn edit_sidecar(world: &mut World, change: impl FnOnce(&mut Sidecar))
     world.put_sidecar(&json::encode(&sidecar));
 }
 
+/// Switches an envelope on, by the entry that has installed a key.
+pub(crate) fn switch(sidecar: &mut Sidecar, purpose: Purpose, key: u32) {
+    sidecar.cutovers = sidecar.cutovers.with(purpose, sidecar.keys[&id(key)].name);
+}
+
 /// A node whose log was switched over to the raft envelope at index 2.
 fn switched_over() -> World {
     let mut world = World::with(&[bootstrap(), rotation(5, Purpose::Storage)]);
-    edit_sidecar(&mut world, |sidecar| sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2));
+    edit_sidecar(&mut world, |sidecar| switch(sidecar, Purpose::Raft, 5));
     world.restart();
     world
 }
@@ -172,36 +176,6 @@ fn before_the_bootstrap_low_bits_are_nobodys_concern() {
 }
 
 #[test]
-fn a_row_of_another_node_under_this_ones_bits_is_refused_until_this_one_has_another_id() {
-    for purpose in [Purpose::Storage, Purpose::Raft] {
-        let twins = registration(5, N1_TWIN, 3);
-        let mut world = World::with(&[bootstrap(), rotation_by_another(5, purpose), twins]);
-        // In the life in which the row appears, too, nothing is written under it.
-        let collision = Clash::NodeCollision { dek_id: 5, existing: N1_TWIN, got: N1 };
-        let claim = registration(5, N1, 9);
-        world.check_pure(4, &claim.encode(), &Outcome::Rejected(Reject::Registration(collision)));
-        let node = NodeId::new(N1).expect("not 0");
-        let error = StartError::RowOfAnotherNode { id: id(5), node, other: N1_TWIN };
-        check_refused(&mut world, &error, |world| world.full_node_id = N3);
-        assert_eq!(world.apply(4, &registration(5, N3, 0)), Outcome::Applied);
-        // The twin itself is at home in its row, or would be, had it the disk of the other.
-        world.full_node_id = N1_TWIN;
-        let error =
-            |id| StartError::RowOfAnotherNode { id, node: NodeId::new(N1_TWIN).expect("not 0"), other: N1 };
-        let other_active = if purpose == Purpose::Storage { 2 } else { 1 };
-        assert_eq!(world.try_restart(), Err(error(id(other_active))));
-    }
-}
-
-#[test]
-fn a_row_of_another_node_under_a_key_that_is_out_of_use_is_none_of_this_nodes_concern() {
-    let log = [bootstrap(), rotation_by_another(5, Purpose::Storage), registration(5, N1_TWIN, 3)];
-    let mut world = World::with(&log);
-    assert_eq!(world.apply(4, &rotation(6, Purpose::Storage)), Outcome::Applied);
-    world.restart();
-}
-
-#[test]
 fn the_raft_envelope_refuses_all_but_one_raft_group() {
     let mut world = switched_over();
     for got in [0, 2, 7] {
@@ -227,12 +201,12 @@ fn the_guards_come_in_their_order() {
     let log = [bootstrap(), rotation_by_another(5, Purpose::Storage), registration(5, N1_TWIN, 3)];
     let mut world = World::with(&log);
     edit_sidecar(&mut world, |sidecar| {
-        sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2);
+        switch(sidecar, Purpose::Raft, 5);
         sidecar.raft_applied_index = RaftIndex(2);
     });
     let (good, right) = (world.sidecar_bytes().expect("bootstrapped"), world.kek.clone());
     let mut old = World::with(&log[..1]);
-    edit_sidecar(&mut old, |sidecar| sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(1));
+    edit_sidecar(&mut old, |sidecar| switch(sidecar, Purpose::Raft, 1));
     let old = old.sidecar_bytes().expect("bootstrapped");
 
     world.known = Known { peers: nodes(&[N2, N2_TWIN]), shard_groups: 2, snapshot_cutover: RaftIndex(2) };
@@ -252,9 +226,6 @@ fn the_guards_come_in_their_order() {
     let [one, other] = [N2, N2_TWIN].map(|id| NodeId::new(id).expect("not 0"));
     check_refused_then(&mut world, &StartError::NodeIdCollision { one, other });
     world.known.peers = nodes(&[N2]);
-    let node = NodeId::new(N1).expect("not 0");
-    check_refused_then(&mut world, &StartError::RowOfAnotherNode { id: id(5), node, other: N1_TWIN });
-    world.full_node_id = N3;
     check_refused(&mut world, &StartError::ShardGroups { got: 2 }, |world| world.known.shard_groups = 1);
 }
 

@@ -6,15 +6,16 @@
 //! | 3f, 7: an active key's epoch is used up | a start writes nothing; the rotation that cures it has to be applied |
 //! | 5, 9, 12, 13: the row is at or above the sidecar's epoch | who writes claims an epoch above both first |
 //! | 5: no row after the cutover | the same: a row is what a claim makes |
+//! | 5, 9: the row under its bits is another node's | its claim is refused, and a rotation that it applies cures it |
 //! | 7: every start raises the epochs | an epoch is claimed through the log; else crash loops use them up |
 //! | 10: the log is scanned behind the sidecar | the database keeps a proof that no compaction takes away |
 
-use applier::registry::RegistrySnapshot;
+use applier::registry::{Clash, RegistrySnapshot};
 use applier::wire::Entry;
-use applier::{LocalEpoch, Outcome, Purpose, RaftIndex};
+use applier::{Claim, ClaimError, LocalEpoch, Outcome, Purpose, RaftIndex};
 
-use crate::guards::{edit_sidecar, rotation_by_another};
-use crate::harness::{N1, N2, World, bootstrap, dek, id, registration, rotation, seen};
+use crate::guards::{edit_sidecar, rotation_by_another, switch};
+use crate::harness::{N1, N1_TWIN, N2, World, bootstrap, dek, id, registration, rotation, seen};
 
 /// The node starts, has the keys that it had, and applies what comes next.
 #[track_caller]
@@ -55,13 +56,27 @@ fn a_node_without_a_row_starts_after_the_cutover_and_registers() {
     for purpose in [Purpose::Storage, Purpose::Raft] {
         let mut world = World::with(&[bootstrap(), rotation_by_another(5, purpose)]);
         edit_sidecar(&mut world, |sidecar| {
-            sidecar.cutovers.storage_envelope_active = true;
-            sidecar.cutovers.storage_envelope_cutover_index = RaftIndex(2);
-            sidecar.cutovers.raft_envelope_cutover_index = RaftIndex(2);
+            switch(sidecar, Purpose::Storage, 5);
+            switch(sidecar, Purpose::Raft, 5);
         });
         check_goes_on(&mut world, &[1, 2, 5], &registration(5, N1, 1));
         world.check_row(seen(5, N1, 1, 1));
         world.restart();
+    }
+}
+
+/// It reads, and applies what others write. It seals nothing under that key, which the claim says; under the next one it does.
+#[test]
+fn a_node_whose_row_another_one_has_taken_starts_claims_in_vain_and_is_cured_by_a_rotation() {
+    for purpose in [Purpose::Storage, Purpose::Raft] {
+        let log = [bootstrap(), rotation_by_another(5, purpose), registration(5, N1_TWIN, 3)];
+        let mut world = World::with(&log);
+        check_goes_on(&mut world, &[1, 2, 5], &registration(5, N2, 9));
+        let collision = Clash::NodeCollision { dek_id: 5, existing: N1_TWIN, got: N1 };
+        let claim = world.node_mut().claim(7, purpose);
+        assert_eq!(claim.expect_err("the row is another's"), ClaimError::Collision(collision));
+        assert_eq!(world.apply(5, &rotation_by_another(6, purpose)), Outcome::Applied);
+        assert!(matches!(world.node_mut().claim(7, purpose), Ok(Claim::Propose(_))));
     }
 }
 

@@ -192,7 +192,7 @@ fn a_crash_at_any_call_of_a_probe_leaves_nothing_that_a_later_probe_or_start_ref
 }
 
 #[test]
-fn of_two_starts_at_once_one_waits_for_the_other_to_be_done() {
+fn of_two_starts_at_once_one_is_refused_until_the_other_is_done() {
     let (mut world, flags) = stopped();
     let dir = world.path("encryption");
     let other = OsFiles.lock_dir(&dir).expect("nobody else has it");

@@ -211,8 +211,8 @@ enum Logs {
 
 impl Logs {
     /// The named logs of these names, or all of them where there is no name.
-    fn named(names: &[String]) -> Result<Logs, String> {
-        let named = script::named();
+    fn named(subject: Subject, names: &[String]) -> Result<Logs, String> {
+        let named = script::named(subject.rules());
         let known: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
         if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(format!("there is no log {unknown:?}; there are: {}", known.join(", ")));
@@ -222,7 +222,7 @@ impl Logs {
     }
 
     /// Those that a certificate's proofs are about.
-    fn of(certificate: &Certificate) -> Result<Logs, String> {
+    fn of(subject: Subject, certificate: &Certificate) -> Result<Logs, String> {
         let names: Vec<String> = certificate.proofs.iter().map(|proof| proof.scenario.clone()).collect();
         match names.as_slice() {
             [] => Err("it is about no log".to_owned()),
@@ -231,7 +231,7 @@ impl Logs {
                 let length = length.filter(|length| (1..=LOG_LENGTH_MAX).contains(length));
                 length.map(Logs::All).ok_or_else(|| format!("there is no {name:?}"))
             }
-            names => Logs::named(names),
+            names => Logs::named(subject, names),
         }
     }
 
@@ -248,8 +248,9 @@ impl Logs {
 
 impl Plan {
     fn asked_for(args: &ProveArgs) -> Result<Plan, String> {
-        let logs = args.all_logs.map_or_else(|| Logs::named(&args.log), |length| Ok(Logs::All(length)))?;
         let (subject, profile) = (args.setup.subject(), args.setup.profile());
+        let named = || Logs::named(subject, &args.log);
+        let logs = args.all_logs.map_or_else(named, |length| Ok(Logs::All(length)))?;
         let (lies, errors, garbled) = (args.setup.lies(), args.errors(), args.garbled);
         Ok(Plan { subject, profile, lies, errors, garbled, logs })
     }
@@ -258,13 +259,14 @@ impl Plan {
         fn parsed<T: FromStr<Err: ToString>>(name: &str) -> Result<T, String> {
             name.parse().map_err(|error: T::Err| error.to_string())
         }
+        let subject = parsed(&certificate.subject)?;
         Ok(Plan {
-            subject: parsed(&certificate.subject)?,
+            subject,
             profile: parsed(&certificate.profile)?,
             lies: certificate.lie.as_deref().map_or(Ok(Lies::NONE), parsed)?,
             errors: parsed(&certificate.errors)?,
             garbled: certificate.garbled,
-            logs: Logs::of(certificate)?,
+            logs: Logs::of(subject, certificate)?,
         })
     }
 

@@ -14,6 +14,7 @@ use super::args::{EffortArgs, Format, OutputArgs};
 use super::patience::Patience;
 use super::style::{BAD, COMMAND, HEAD};
 use super::{Exit, complain, reproduce};
+use crate::model::Rules;
 use crate::output;
 use crate::prove::script;
 use crate::run::RunError;
@@ -261,7 +262,7 @@ fn prove(args: &TeethArgs, mutants: &[Mutant], jobs: usize, patience: Patience) 
     let asked: Vec<&Mutant> =
         mutants.iter().filter(|mutant| args.asks_for(&mutant.change.to_string())).collect();
     let bar = bar(asked.len());
-    let logs = script::named();
+    let logs = script::named(Rules::Hardened);
     let stop = AtomicBool::new(false);
     let judge = |mutant: &&Mutant| {
         let judgement = barriers::judge(mutant, &logs, &stop, &|_| ());

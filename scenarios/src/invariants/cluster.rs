@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Broken, Violation, When, check};
+use super::{Broken, Violation, When, check, reused};
 use crate::chronicle::{Asked, Chronicle, ClusterEvent, Refusal, Told};
 use crate::form::Form;
 use crate::history::Event;
@@ -97,12 +97,29 @@ pub const CLUSTER: &[ClusterInvariant] = &[
         check: lost_sidecar_is_refused,
     },
     ClusterInvariant {
+        name: "nonces-are-nobody-elses",
+        when: When::Always,
+        says: "no nonce is used twice under one key by any node in any of its lives, for a value or an entry, but for the same \
+               input",
+        check: nonces_are_nobody_elses,
+    },
+    ClusterInvariant {
         name: "cluster-converges",
         when: When::Eventually,
         says: "when the faults are over, every live member gets to the end of the log within the bound",
         check: cluster_converges,
     },
 ];
+
+fn nonces_are_nobody_elses(chronicle: &Chronicle) -> Vec<Broken> {
+    let uses = chronicle.events.iter().filter_map(|event| match event {
+        ClusterEvent::Used { used, .. } => Some(used),
+        _ => None,
+    });
+    let broken =
+        |(first, second)| Broken::new("reused", "nonce", format!("{first:02x?}, and then {second:02x?}"));
+    reused(uses).map(broken).into_iter().collect()
+}
 
 /// Checks both tables: the one of each node on what that node went through, and this one.
 pub fn check_cluster(chronicle: &Chronicle) -> Vec<Violation> {
@@ -220,6 +237,7 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
         match chronicle.log.get(*index as usize) {
             // A duplicate names the entry that had the effect, which somebody else may have asked for.
             Some(entry) if entry.form == *form => None,
+            Some(entry) if has_the_effect_of(&entry.form, form) => None,
             found => {
                 let evidence = format!("{asked:?}, {form}, was done at {index}, where the log has {found:?}");
                 Some(
@@ -230,6 +248,18 @@ fn acknowledged_request_survives(chronicle: &Chronicle) -> Vec<Broken> {
         }
     };
     told(chronicle).filter_map(lost).collect()
+}
+
+/// Whether an entry did what another one asks for: a value is sealed by whoever proposes it, and an envelope that somebody
+/// has switched on is on for all.
+fn has_the_effect_of(entry: &Form, wish: &Form) -> bool {
+    match (entry, wish) {
+        (Form::Data { key, value, .. }, Form::Data { key: wanted, value: of, .. }) => {
+            (key, value) == (wanted, of)
+        }
+        (Form::Cutover { purpose, .. }, Form::Cutover { purpose: wanted, .. }) => purpose == wanted,
+        _ => false,
+    }
 }
 
 fn answers_agree(chronicle: &Chronicle) -> Vec<Broken> {

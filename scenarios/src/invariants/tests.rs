@@ -1,5 +1,6 @@
 //! Every line of the table has a history that breaks it, and an untroubled history breaks none.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use applier::Purpose;
@@ -8,7 +9,9 @@ use super::*;
 use crate::form::{Blob, BlobFault, Form, Kind, Row};
 use crate::history::History;
 use crate::history::SideEffects;
-use crate::model::{Reason, Writer};
+use crate::history::Unreadable;
+use crate::model::{Reason, Retired, Writer};
+use crate::sealing::Use;
 
 const REFUSED: Delivered = Delivered::Decided(Verdict::Rejected(Reason::EqualIds));
 
@@ -47,10 +50,15 @@ fn sound(moment: Moment, index: usize) -> Observation {
             keys,
             created: times.collect(),
             epochs: state.keys.keys().map(|id| (*id, 4)).collect(),
+            cutovers: (state.storage_cutover, state.raft_cutover),
+            retired: BTreeMap::new(),
+            kek: (0, Some(0)),
         },
         memory: state.keys.iter().map(|(id, key)| (*id, Some(key.blob.key))).collect(),
         rows: state.rows.clone(),
         data: state.data.clone(),
+        sealed: BTreeSet::new(),
+        unreadable: Vec::new(),
         applied: Some(state.index),
         acknowledged: Arc::clone(&state),
         sidecar_expected: vec![Arc::clone(&state)],
@@ -151,9 +159,44 @@ fn breaking(name: &str) -> History {
             }),
         ],
         "no-key-bytes-on-disk" => vec![Event::KeyOnDisk { path: "/db/registry.redb".to_owned() }],
+        "nonces-are-never-reused" => vec![Event::Sealed(used(1, 1)), Event::Sealed(used(1, 2))],
+        "values-are-readable" => vec![caught_up(|seen| cannot_read(seen, None))],
+        "no-clear-text-after-cutover" => vec![caught_up(|seen| {
+            cut_over(seen, 1);
+            seen.sealed.clear();
+        })],
+        "cutovers-are-monotone" => {
+            vec![seen_after(3, |seen| cut_over(seen, 1)), seen_after(3, |seen| cut_over(seen, 2))]
+        }
+        "claims-are-granted" => {
+            vec![Event::ClaimFailed { step: "refused", why: "epoch-rollback".to_owned() }]
+        }
         "log-is-finished" => vec![Event::Ended { reached: 3, length: 4, stuck: false }],
         other => panic!("no history breaks {other:?}"),
     }
+}
+
+fn used(nonce: u8, input: u64) -> Use {
+    Use { key: 1, nonce: [nonce; 12], input }
+}
+
+/// The storage envelope was switched on by the entry at `by`, and what was written behind that is sealed.
+fn cut_over(seen: &mut Observation, by: u64) {
+    let mut state = State::clone(&seen.acknowledged);
+    state.storage_cutover = Some(by);
+    let state = Arc::new(state);
+    seen.acknowledged = Arc::clone(&state);
+    (seen.sidecar_expected, seen.database_expected) = (vec![Arc::clone(&state)], vec![state]);
+    seen.sealed.insert(7);
+    if let SidecarSeen::Content { cutovers, .. } = &mut seen.sidecar {
+        cutovers.0 = Some(by);
+    }
+}
+
+/// The only value cannot be read.
+fn cannot_read(seen: &mut Observation, dek: Option<u32>) {
+    seen.data.clear();
+    seen.unreadable.push(Unreadable { key: 7, dek, why: "no".to_owned() });
 }
 
 fn broken(history: &[Event]) -> Vec<&'static str> {
@@ -282,4 +325,69 @@ fn what_follows_from_an_impure_refusal_is_not_found_again() {
     let memory = SideEffects { mutations: 0, disk: false, memory: true };
     let history = [delivered(REFUSED, REJECT, Some(memory)), seen_after(3, |seen| seen.rows.clear())];
     assert_eq!(broken(&history), ["rejection-is-pure", "acknowledged-survives"], "a restart forgets memory");
+}
+
+#[test]
+fn a_nonce_that_is_found_again_with_the_same_input_is_not_reused() {
+    let same = [Event::Sealed(used(1, 1)), Event::Sealed(used(2, 2)), Event::Sealed(used(1, 1))];
+    assert!(broken(&same).is_empty());
+}
+
+#[test]
+fn what_was_sealed_wrongly_is_found_without_a_value() {
+    assert_eq!(broken(&[Event::SealedWrongly { why: String::new() }]), ["values-are-readable"]);
+}
+
+#[test]
+fn a_value_under_a_retired_key_is_excused_until_the_database_is_past_its_retirement() {
+    let unreadable = |at: u64| {
+        broken(&[caught_up(|seen| {
+            cannot_read(seen, Some(9));
+            let state = Arc::make_mut(&mut seen.acknowledged);
+            let form = Form::Nothing;
+            let retired = Retired { purpose: Purpose::Storage, key: KeyNumber(9), by: 1, at, form };
+            state.retired.insert(9, retired);
+        })])
+    };
+    assert!(unreadable(4).is_empty());
+    assert_eq!(unreadable(3), ["values-are-readable"]);
+}
+
+#[test]
+fn what_was_written_up_to_the_cutover_may_be_clear() {
+    let clear = |by| {
+        broken(&[caught_up(|seen| {
+            cut_over(seen, by);
+            seen.sealed.clear();
+        })])
+    };
+    assert!(clear(3).is_empty());
+    assert_eq!(clear(2), ["no-clear-text-after-cutover"]);
+}
+
+#[test]
+fn a_retired_key_and_a_kek_that_is_gone_do_not_come_back() {
+    let went_back = |change: fn(&mut Observation)| {
+        let seen = |change: fn(&mut Observation)| {
+            seen_after(3, |seen| {
+                change(seen);
+                // What the state says is no concern of this invariant.
+                seen.sidecar_expected.clear();
+            })
+        };
+        broken(&[seen(change), seen(|_| {})])
+    };
+    assert_eq!(
+        went_back(|seen| if let SidecarSeen::Content { retired, .. } = &mut seen.sidecar {
+            retired.insert(9, (Purpose::Raft, 1, 2));
+        }),
+        ["cutovers-are-monotone"]
+    );
+    assert_eq!(
+        went_back(|seen| if let SidecarSeen::Content { kek, .. } = &mut seen.sidecar {
+            *kek = (1, Some(1));
+        }),
+        ["cutovers-are-monotone"]
+    );
+    assert!(went_back(|_| {}).is_empty());
 }

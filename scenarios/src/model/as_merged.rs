@@ -65,8 +65,9 @@ fn rotation(state: &State, dek: u32, purpose: Purpose, blob: Blob, row: Row) -> 
 
 fn opens(blob: Blob) -> Result<(), Reason> {
     match blob.fault {
-        BlobFault::None => Ok(()),
-        BlobFault::Tampered | BlobFault::Short | BlobFault::Empty => Err(Reason::BlobDoesNotOpen),
+        // There is one KEK.
+        BlobFault::None if blob.kek == 0 => Ok(()),
+        _ => Err(Reason::BlobDoesNotOpen),
     }
 }
 

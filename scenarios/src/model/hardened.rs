@@ -1,7 +1,5 @@
 //! Our rules, as a pure function.
 
-use std::collections::BTreeSet;
-
 use applier::Purpose;
 
 use super::{Reason, State, Verdict};
@@ -126,13 +124,13 @@ fn cutover(
         return Err(Reason::ReservedKeyId);
     }
     named(row)?;
+    if row.dek != dek {
+        return Err(Reason::ForeignRow);
+    }
     match fault {
         CutoverFault::None => {}
         CutoverFault::OtherPurpose => return Err(Reason::WrongPurpose),
-        CutoverFault::CarriesKey => return Err(Reason::WrappedLength),
-    }
-    if row.dek != dek {
-        return Err(Reason::ForeignRow);
+        CutoverFault::CarriesKey => return Err(Reason::NeedlessKey),
     }
     if state.bootstrap.is_none() {
         return Err(Reason::NotBootstrapped);
@@ -155,11 +153,14 @@ fn retirement(
         return Err(Reason::ReservedKeyId);
     }
     named(row)?;
-    if carries_key {
-        return Err(Reason::WrappedLength);
-    }
     if row.dek != dek {
         return Err(Reason::ForeignRow);
+    }
+    if carries_key {
+        return Err(Reason::NeedlessKey);
+    }
+    if row.epoch != 0 {
+        return Err(Reason::NeedlessEpoch);
     }
     if state.bootstrap.is_none() {
         return Err(Reason::NotBootstrapped);
@@ -201,12 +202,11 @@ fn rewrap(
     if generation != state.kek.0 + 1 {
         return Err(Reason::KekGeneration);
     }
+    if !keys.iter().map(|(id, _)| id).eq(state.keys.keys()) {
+        return Err(Reason::RewrapKeys);
+    }
     if kek != state.kek.1 && kek != NEXT_KEK {
         return Err(Reason::KekNotInRing);
-    }
-    let ids: BTreeSet<u32> = keys.iter().map(|(id, _)| *id).collect();
-    if ids.len() != keys.len() || !ids.iter().eq(state.keys.keys()) {
-        return Err(Reason::RewrapKeys);
     }
     for (id, blob) in keys {
         if blob.kek != kek || blob.fault != BlobFault::None {

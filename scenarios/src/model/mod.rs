@@ -51,8 +51,6 @@ pub enum Reason {
     WrappedLength,
     /// No keyring on this node.
     KekNotConfigured,
-    /// A rotation kind that is not applied.
-    UnsupportedRotation,
     /// Storage and raft with one id.
     EqualIds,
     /// A row for a key that the entry does not install.
@@ -75,10 +73,12 @@ pub enum Reason {
     UnknownKey,
     /// The keystore holds other bytes under the id.
     KeyConflict,
-    /// An entry behind the raft cutover that does not open.
-    NotSealed,
     /// The key has another purpose, or the entry needs another one.
     WrongPurpose,
+    /// A key where none belongs.
+    NeedlessKey,
+    /// An epoch where none belongs.
+    NeedlessEpoch,
     /// A key that is in use is not retired.
     KeyActive,
     /// The key is retired.
@@ -109,7 +109,6 @@ impl Reason {
             Reason::ReservedNodeId => "reserved-node-id",
             Reason::WrappedLength => "wrapped-length",
             Reason::KekNotConfigured => "kek-not-configured",
-            Reason::UnsupportedRotation => "unsupported-rotation",
             Reason::EqualIds => "equal-ids",
             Reason::ForeignRow => "foreign-row",
             Reason::EpochRollback => "epoch-rollback",
@@ -121,8 +120,9 @@ impl Reason {
             Reason::KeyIdInUse => "key-id-in-use",
             Reason::UnknownKey => "unknown-key",
             Reason::KeyConflict => "key-conflict",
-            Reason::NotSealed => "not-sealed",
             Reason::WrongPurpose => "wrong-purpose",
+            Reason::NeedlessKey => "needless-key",
+            Reason::NeedlessEpoch => "needless-epoch",
             Reason::KeyActive => "key-active",
             Reason::KeyRetired => "key-retired",
             Reason::KekGeneration => "kek-generation",

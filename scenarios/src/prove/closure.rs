@@ -9,6 +9,7 @@ use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
+use applier::Purpose;
 use sim::{Choices, CrashReport, Disk, Exhaustive, Tearing, WHOLE_FROM};
 
 use super::life::{Actor, Begun, Content, Known, Point, Stage, Standing};
@@ -42,6 +43,7 @@ enum Action {
     Start,
     Deliver(u64),
     Restore(u64),
+    Claim(Purpose),
     Stop,
     Refuse,
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Action {
             Action::Start => f.write_str("the node starts"),
             Action::Deliver(index) => write!(f, "the node starts and gets entry {index}"),
             Action::Restore(index) => write!(f, "the node starts and its database is rolled back to {index}"),
+            Action::Claim(purpose) => write!(f, "the node starts and claims an epoch of its {purpose:?} key"),
             Action::Stop => f.write_str("the node starts and is stopped"),
             Action::Refuse => f.write_str("the node starts and gets what it has to refuse"),
         }
@@ -236,7 +239,12 @@ impl Closure {
             true => (oldest..=database).map(back).collect(),
             false => (oldest..database).flat_map(|index| [back(index), again(index)]).collect(),
         };
-        for action in others {
+        let claims: &[Action] = match stage.script.claims {
+            // Of one key: another one's epochs are as independent of these as its rows are.
+            true => &[Action::Claim(Purpose::Storage)],
+            false => &[],
+        };
+        for action in others.into_iter().chain(claims.iter().copied()) {
             if !self.done.contains_key(&(started, action)) {
                 let segment = self.one_life(stage, id, action, &station);
                 self.crash_all(stage, segment, station.origin);
@@ -642,6 +650,7 @@ fn step(actor: &mut Actor<'_, '_>, action: Action) -> bool {
     match action {
         Action::Deliver(_) => actor.deliver_next(),
         Action::Restore(index) => actor.restore(index),
+        Action::Claim(purpose) => actor.claim(purpose),
         Action::Stop => {
             actor.stop();
             true

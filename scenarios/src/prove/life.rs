@@ -4,8 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::registry::Local;
+use applier::sidecar::{SidecarContent, json};
+use applier::{KekCheck, Purpose};
 use sim::{Disk, Fault, OpInfo};
 
+use super::epochs::Shape;
 use super::script::Script;
 use crate::form::{Form, KeyNumber};
 use crate::history::{Delivery, Event, History, Moment, Observation, SideEffects};
@@ -13,7 +17,9 @@ use crate::invariants::{self, Violation};
 use crate::model::{State, Verdict, Writer};
 use crate::sealing;
 use crate::seam::SimFiles;
-use crate::subject::{DATABASE, Delivered, Life, OWN_NODE, SIDECAR, Subject, Surroundings, bury, hand_over};
+use crate::subject::{
+    Claimed, DATABASE, Delivered, Life, OWN_NODE, SIDECAR, Subject, Surroundings, bury, hand_over,
+};
 use crate::world::look::{Look, Lookout, sealed};
 use crate::world::node::{is_before_rename, refusal_name};
 
@@ -60,10 +66,22 @@ pub(super) struct Content {
     rows: BTreeMap<(u32, u16), Writer>,
     /// What is stored under each table key.
     data: BTreeMap<u64, Vec<u8>>,
+    /// Its bytes; of one of ours, without the node's own epochs.
     sidecar: Option<Vec<u8>>,
+    /// The node's own epochs by key, as far as they count.
+    epochs: BTreeMap<u32, Shape>,
+    /// The KEK that the node has promised to keep, and that of a rewrap to come.
+    promised: (Option<KekCheck>, Option<KekCheck>),
 }
 
 impl Content {
+    /// Without the rows, for those who compare nodes that have come to different ones.
+    #[cfg(test)]
+    pub(super) fn forget_rows(&mut self) {
+        self.rows.clear();
+        self.applied = None;
+    }
+
     /// Index that the database is at, or where it carries none the host.
     pub(super) fn index(&self) -> u64 {
         self.applied.unwrap_or(self.frontier)
@@ -80,7 +98,7 @@ pub(super) struct Standing {
 }
 
 /// Which of a subject's files there are.
-struct Files {
+pub(super) struct Files {
     leftover: bool,
     database: bool,
     database_leftover: bool,
@@ -88,7 +106,7 @@ struct Files {
 }
 
 impl Files {
-    fn on(disk: &Disk) -> Files {
+    pub(super) fn on(disk: &Disk) -> Files {
         Files {
             leftover: disk.exists(&format!("{SIDECAR}.tmp")),
             database: disk.exists(DATABASE),
@@ -97,19 +115,38 @@ impl Files {
         }
     }
 
-    fn with(self, look: &Look, frontier: u64) -> Content {
+    pub(super) fn with(self, look: &Look, frontier: u64) -> Content {
+        let (sidecar, epochs) = without_epochs(self.sidecar, look);
+        let Local { kek, next_kek, .. } = look.local;
         Content {
             applied: look.applied,
-            proof: look.proof,
+            proof: look.local.sidecar_index.0,
             frontier,
             leftover: self.leftover,
             database: self.database,
             database_leftover: self.database_leftover,
             rows: look.rows.clone(),
             data: look.stored.clone(),
-            sidecar: self.sidecar,
+            sidecar,
+            epochs,
+            promised: (kek, next_kek),
         }
     }
+}
+
+/// The bytes of a sidecar of ours as if nothing had been claimed, and what was.
+fn without_epochs(bytes: Option<Vec<u8>>, look: &Look) -> (Option<Vec<u8>>, BTreeMap<u32, Shape>) {
+    let Some(Ok(SidecarContent::Ours(mut sidecar))) = bytes.as_deref().map(json::decode) else {
+        return (bytes, BTreeMap::new());
+    };
+    let mut epochs = BTreeMap::new();
+    for (id, key) in &mut sidecar.keys {
+        let in_sidecar = std::mem::take(&mut key.local_epoch).0;
+        let local = look.local.epochs.get(id).map_or(0, |epoch| epoch.0);
+        let row = look.rows.get(&(id.get(), OWN_NODE as u16)).map_or(0, |row| row.last);
+        epochs.insert(id.get(), Shape::of(in_sidecar, local, row));
+    }
+    (Some(json::encode(&sidecar)), epochs)
 }
 
 /// What stays the same from life to life.
@@ -289,6 +326,19 @@ impl<'s, 'a> Actor<'s, 'a> {
         self.rolled_back = true;
         self.database = index;
         true
+    }
+
+    /// The node claims an epoch of its own. What it is to propose is lost.
+    pub(super) fn claim(&mut self, purpose: Purpose) -> bool {
+        let life = self.life.as_mut().expect("only a live node claims");
+        match life.claim(1, purpose) {
+            Claimed::Halted(why) if self.disk.last_fault().is_none() => {
+                self.history.push(Event::ClaimFailed { step: "halted", why });
+                false
+            }
+            Claimed::Halted(_) => false,
+            Claimed::Propose(_) | Claimed::Held | Claimed::No(_) => true,
+        }
     }
 
     /// The step is over: what it has shown, or answered, is acknowledged.

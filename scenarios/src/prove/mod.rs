@@ -15,6 +15,7 @@
 //! a bounded length that way.
 
 mod closure;
+mod epochs;
 mod life;
 pub mod script;
 
@@ -39,7 +40,7 @@ use script::Script;
 const ASSUMES: [&str; 7] = [
     "a write of a database page (4096 bytes or more) is kept or dropped whole; its tears are sampled, and counted as skipped",
     "smaller writes (the sidecar, the database's header) tear at 512-byte sectors, each old or new",
-    "states are equal if sidecar, rows, data, indices and the presence of each file are: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
+    "states are equal if sidecar, rows, data, indices and the presence of each file are, the node's own epochs up to how they compare to each other, to its row and to the last one: the database's own counters never repeat, and what is in a temporary file is never read; a second exact image of each such class was expanded too, and led to the same states",
     "a state with pending operations is equal to another if what a start sees and every image of a power loss are",
     "a node that lives goes on like one that was just started on what it has left, so that each step is recorded once for each state",
     "a node that was started on an image and has got an entry goes on like any other that stood there with equal content and keys: it is replayed to the end of the log that there was, or to where another was seen to get there",
@@ -218,6 +219,7 @@ impl Terms<'_> {
 /// Closes one log.
 pub fn one_log(terms: Terms<'_>, log: &str, forms: &[Form]) -> Proof {
     let mut script = Script::new(terms.subject.rules(), forms);
+    script.claims = log == script::CLAIMS;
     let mut closure = Closure::new(terms);
     closure.close(terms, &script);
     for form in forms {
@@ -257,7 +259,7 @@ pub(crate) const EVERY_LOG: &str = "every log of up to ";
 
 /// Closes every log of up to `length` entries over the alphabet.
 pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
-    let script = Script::new(terms.subject.rules(), &script::alphabet());
+    let script = Script::new(terms.subject.rules(), &script::alphabet(terms.subject.rules()));
     let mut closure = Closure::new(terms);
     closure.finish(terms, &script);
     // What a node does before its first entry is no log of its own, and is proven all the same.
@@ -266,7 +268,7 @@ pub fn every_log(terms: Terms<'_>, length: usize) -> Proof {
     let root = Arc::new((script, closure));
     rayon::scope(|scope| grow(scope, terms, length, String::new(), root, &parts));
     let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let letters = script::alphabet().len() as u64;
+    let letters = script::alphabet(terms.subject.rules()).len() as u64;
     let mut proof = Proof {
         log: format!("{EVERY_LOG}{length}"),
         logs: (1..=length as u32).map(|length| letters.pow(length)).sum(),
@@ -310,7 +312,7 @@ fn grow<'s>(
     }
     let state =
         Arc::clone(shorter.0.states.last().expect("there is always the state before the first entry"));
-    for (letter, form) in script::alphabet().into_iter().enumerate() {
+    for (letter, form) in script::alphabet(terms.subject.rules()).into_iter().enumerate() {
         // What is refused stands for a no-op, and that has a letter of its own.
         if !state.judge(terms.subject.rules(), true, &form).advances() || terms.is_stopped() {
             continue;
@@ -337,8 +339,8 @@ pub struct Floor(Disk);
 
 /// A database that was never closed, with a log in it.
 pub fn floor() -> Floor {
-    let (_, forms) = script::named().pop().expect("there are named logs");
     let subject = Subject::Hardened;
+    let (_, forms) = script::named(subject.rules()).pop().expect("there are named logs");
     let mut script = Script::new(subject.rules(), &forms);
     forms.iter().for_each(|form| script.push(form));
     let disk = blank_disk(Profile::Posix, Lies::NONE);

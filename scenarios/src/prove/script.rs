@@ -32,13 +32,15 @@ pub struct Script {
     pub states: Vec<Arc<State>>,
     /// Entries that are tried in every state in which the model refuses them.
     pub strangers: Vec<Form>,
+    /// Whether the node itself claims epochs, in every state.
+    pub claims: bool,
 }
 
 impl Script {
     /// An empty log.
     pub fn new(rules: Rules, strangers: &[Form]) -> Script {
         let states = vec![Arc::new(State::default())];
-        Script { rules, entries: Vec::new(), states, strangers: strangers.to_vec() }
+        Script { rules, entries: Vec::new(), states, strangers: strangers.to_vec(), claims: false }
     }
 
     /// Adds an entry. What is refused is replaced by a leader's no-op, as a log that goes on after it has one.
@@ -137,8 +139,122 @@ const fn rotate(dek: u32, purpose: Purpose, key: u8, node: u64) -> Form {
 
 const ROWS: [Row; 2] = [Row { dek: 1, node: N1, epoch: 0 }, Row { dek: 2, node: N1, epoch: 0 }];
 
-/// The named logs.
-pub fn named() -> Vec<(&'static str, Vec<Form>)> {
+const fn cut_over(purpose: Purpose, dek: u32, node: u64, epoch: u16) -> Form {
+    Form::Cutover { purpose, dek, row: Row { dek, node, epoch }, fault: CutoverFault::None }
+}
+
+const fn retire(dek: u32, purpose: Purpose) -> Form {
+    Form::Retirement { dek, purpose, row: Row { dek, node: N2, epoch: 0 }, carries_key: false }
+}
+
+/// Every key that is named by its id, wrapped under a KEK.
+fn rewrap(generation: u32, kek: u8, seal: u8, keys: &[u8]) -> Form {
+    let again = |key: &u8| (u32::from(*key), Blob { seal, kek, ..blob(*key) });
+    Form::Rewrap { generation, kek, keys: keys.iter().map(again).collect() }
+}
+
+/// A value that the other node has sealed.
+const fn sealed(key: u64, value: u64, dek: u32, epoch: u16) -> Form {
+    let seal = Seal { dek, key: KeyNumber(dek as u8), node: N2, epoch, count: value };
+    Form::Data { key, value, seal: Some(seal) }
+}
+
+/// The log in every state of which the node claims an epoch of its own.
+pub const CLAIMS: &str = "claims";
+
+/// Claims of the node itself between registrations of it, up to the end of all epochs, which a rotation cures.
+fn claims() -> Vec<Form> {
+    vec![
+        bootstrap(&ROWS),
+        register(1, N1, 2),
+        register(1, N1, u16::MAX - 1),
+        rotate(3, Purpose::Storage, 3, N1),
+    ]
+}
+
+/// The named logs of a subject with these rules.
+pub fn named(rules: Rules) -> Vec<(&'static str, Vec<Form>)> {
+    let mut logs = merged();
+    if rules.retire_and_rewrap() {
+        logs.splice(
+            1..1,
+            [("epochs", epochs()), (CLAIMS, claims()), ("retirement", retirement()), ("rewrap", rewraps())],
+        );
+    }
+    if rules.cut_over() {
+        logs.insert(1, ("cutovers", cutovers()));
+    }
+    logs
+}
+
+/// Each envelope is switched on once, however often that is asked for, and what follows stands in it.
+fn cutovers() -> Vec<Form> {
+    vec![
+        bootstrap(&ROWS),
+        cut_over(Purpose::Storage, 1, N2, 1),
+        sealed(1, 3, 1, 1),
+        cut_over(Purpose::Storage, 1, N1, 0),
+        cut_over(Purpose::Raft, 2, N2, 1),
+        rotate(3, Purpose::Storage, 3, N1),
+        cut_over(Purpose::Storage, 1, N1, 2),
+        cut_over(Purpose::Raft, 1, N1, 0),
+    ]
+}
+
+/// The epochs of the node itself rise between values that it has sealed in earlier lives.
+fn epochs() -> Vec<Form> {
+    let own = |value, epoch| {
+        let seal = Seal { dek: 1, key: KeyNumber(1), node: N1, epoch, count: 1 };
+        Form::Data { key: value, value, seal: Some(seal) }
+    };
+    vec![
+        bootstrap(&ROWS),
+        cut_over(Purpose::Storage, 1, N1, 1),
+        own(3, 1),
+        register(1, N1, 2),
+        own(5, 2),
+        register(1, N1, 4),
+        own(7, 4),
+    ]
+}
+
+/// A key of each purpose goes, after everything that was sealed under it.
+fn retirement() -> Vec<Form> {
+    vec![
+        bootstrap(&ROWS),
+        cut_over(Purpose::Raft, 2, N2, 1),
+        cut_over(Purpose::Storage, 1, N2, 1),
+        sealed(1, 4, 1, 1),
+        rotate(3, Purpose::Storage, 3, N2),
+        rotate(4, Purpose::Raft, 4, N2),
+        register(3, N2, 1),
+        sealed(1, 8, 3, 1),
+        retire(1, Purpose::Storage),
+        retire(2, Purpose::Raft),
+    ]
+}
+
+/// The keys get the next KEK, and then other wrappings under the same.
+fn rewraps() -> Vec<Form> {
+    let under_next = |form| match form {
+        Form::Rotation { dek, purpose, blob, row } => {
+            Form::Rotation { dek, purpose, blob: Blob { kek: 1, ..blob }, row }
+        }
+        form => form,
+    };
+    vec![
+        bootstrap(&ROWS),
+        rotate(3, Purpose::Storage, 3, N1),
+        rewrap(1, 1, 0, &[1, 2, 3]),
+        under_next(rotate(4, Purpose::Raft, 4, N1)),
+        rewrap(1, 1, 0, &[1, 2, 3]),
+        retire(2, Purpose::Raft),
+        rewrap(2, 1, 1, &[1, 3, 4]),
+    ]
+}
+
+/// The logs of the reference as merged, and of every other subject as well.
+fn merged() -> Vec<(&'static str, Vec<Form>)> {
     let first = || bootstrap(&ROWS);
     let data = |value| Form::Data { key: 1, value, seal: None };
     vec![
@@ -186,7 +302,19 @@ pub fn named() -> Vec<(&'static str, Vec<Form>)> {
 
 /// The forms that logs of every kind are strung together from: valid, duplicate, conflicting and malformed ones over few ids, nodes and
 /// epochs.
-pub fn alphabet() -> Vec<Form> {
+pub fn alphabet(rules: Rules) -> Vec<Form> {
+    let mut forms = merged_alphabet();
+    if rules.cut_over() {
+        forms.push(cut_over(Purpose::Storage, 1, N1, 0));
+        forms.push(cut_over(Purpose::Raft, 2, N1, 0));
+    }
+    if rules.retire_and_rewrap() {
+        forms.extend([retire(1, Purpose::Storage), rewrap(1, 1, 0, &[1, 2])]);
+    }
+    forms
+}
+
+fn merged_alphabet() -> Vec<Form> {
     vec![
         Form::Nothing,
         Form::Data { key: 1, value: 1, seal: None },

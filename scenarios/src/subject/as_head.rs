@@ -17,7 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use applier::admission::Capability;
 use applier::cipher::Cipher;
-use applier::envelope::{raft, storage};
+use applier::envelope::{OpenError, raft, storage};
 use applier::registry::{
     self, Change, Clash, HostRefused, Registered, Registry, RegistrySnapshot, RowKey, WriterRow,
 };
@@ -30,9 +30,10 @@ use super::as_merged::lenient::{AS_HEAD, Sidecar};
 use super::as_merged::{Keyring, Stop, answer, open_registry, passes_for_a_replay, unreadable};
 use super::hardened::replace_host_part;
 use super::host::{read_data, read_sessions, refusable, replace_data, write_data};
-use super::member::{Admitted, Host, Member, MemberSnapshot};
+use super::member::{Admitted, Handed, Host, Member, MemberSnapshot};
 use super::{Claimed, DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
+use crate::sealing;
 use crate::seam::{HostsData, SimFiles, SimRegistry};
 
 /// Index of the newest data entry.
@@ -456,9 +457,24 @@ impl Life for AsHead {
         }
     }
 
+    /// In clear: every replica seals it by itself.
+    fn seal_value(&mut self, _term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
+        Some(sealing::stored(key, value, None))
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.sidecar_now().is_some_and(|sidecar| match purpose {
+            Purpose::Storage => sidecar.storage_envelope_active,
+            Purpose::Raft => sidecar.raft_envelope_cutover_index != 0,
+        })
+    }
+
     fn seal_entry(&mut self, _term: u64, entry: &[u8]) -> Option<Vec<u8>> {
-        let sidecar = self.sidecar_now()?;
-        let id = DekId::new(sidecar.active().1).filter(|_| sidecar.raft_envelope_cutover_index != 0)?;
+        let Some(sidecar) = self.sidecar_now().filter(|sidecar| sidecar.raft_envelope_cutover_index != 0)
+        else {
+            return Some(entry.to_vec());
+        };
+        let id = DekId::new(sidecar.active().1)?;
         let cipher = Cipher::new(Arc::clone(&self.keyring.as_ref()?.keystore));
         raft::seal(&cipher, id, &self.raft.next(self.node), entry).ok()
     }
@@ -472,7 +488,12 @@ impl Life for AsHead {
             return Ok(entry.to_vec());
         }
         let cipher = Cipher::new(Arc::clone(&keyring.keystore));
-        raft::open(&cipher, entry).map_err(|_| Delivered::Decided(Verdict::Rejected(Reason::NotSealed)))
+        raft::open(&cipher, entry).map_err(|error| {
+            Delivered::Decided(Verdict::Rejected(match error {
+                OpenError::Envelope(_) => Reason::ClearEntry,
+                OpenError::Cipher(_) => Reason::EntryDoesNotOpen,
+            }))
+        })
     }
 }
 
@@ -481,12 +502,12 @@ impl Member for AsHead {
         Arc::clone(self.redb())
     }
 
-    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
-        answer(
-            payload
-                .map_or(Ok(()), |payload| self.steps(index, payload))
-                .and_then(|()| self.put(index, None, host)),
-        )
+    fn apply(&mut self, index: u64, handed: Handed<'_>, host: Host<'_>) -> Delivered {
+        answer(match handed {
+            Handed::Nothing => self.put(index, None, host),
+            Handed::Write(key, stored) => self.put(index, Some((key, stored)), host),
+            Handed::Entry(payload) => self.steps(index, payload).and_then(|()| self.put(index, None, host)),
+        })
     }
 
     fn admit(&self, _payload: &[u8]) -> Admitted {

@@ -36,7 +36,7 @@ use redb::{Database, WriteTransaction};
 
 use super::hardened::replace_host_part;
 use super::host::{read_data, read_sessions, replace_data, write_data};
-use super::member::{Admitted, Host, Member, MemberSnapshot};
+use super::member::{Admitted, Handed, Host, Member, MemberSnapshot};
 use super::{DATABASE, Delivered, HostSnapshot, Keys, Life, SIDECAR, SidecarView, Surroundings};
 use crate::model::{Reason, Verdict};
 use crate::seam::{HostsData, SimFiles, SimRegistry};
@@ -334,13 +334,18 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
         Arc::clone(self.registry.redb().database())
     }
 
-    fn apply(&mut self, _index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
+    fn apply(&mut self, _index: u64, handed: Handed<'_>, host: Host<'_>) -> Delivered {
         // The host's part is a transaction of its own, as each row is.
-        answer(
-            payload
-                .map_or(Ok(()), |payload| self.steps(payload))
-                .and_then(|()| self.commit(&Change::default(), host)),
-        )
+        answer(match handed {
+            Handed::Nothing => self.commit(&Change::default(), host),
+            Handed::Write(key, stored) => self.commit(&Change::default(), &mut |transaction| {
+                write_data(transaction, key, stored)?;
+                host(transaction)
+            }),
+            Handed::Entry(payload) => {
+                self.steps(payload).and_then(|()| self.commit(&Change::default(), host))
+            }
+        })
     }
 
     fn admit(&self, _payload: &[u8]) -> Admitted {

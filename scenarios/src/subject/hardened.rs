@@ -1,23 +1,27 @@
 //! Our applier as a subject.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use applier::admission::{Admission, Capability};
 use applier::apply::{RestoreError, open_database};
+use applier::envelope::storage;
+use applier::kek::KekRing;
 use applier::ports::{Files, Kek};
-use applier::registry::{Clash, HostRefused};
+use applier::registry::{Clash, HostRefused, Local};
 use applier::sidecar::{SidecarContent, json};
 use applier::wire::WireError;
 use applier::{
-    Applier, ApplyError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp, NodeId, Outcome,
-    RaftIndex, Reject, StartError,
+    Applier, ApplyError, Claim, ClaimError, Config, HaltCause, InstallError, KekCheck, KeyringConfig, NoOp,
+    NodeId, OpenError, Outcome, Purpose, RaftIndex, Reject, ResyncError, Snapshot, StartError,
 };
 use redb::{Database, WriteTransaction};
 
 use super::host::{read_data, read_sessions, replace_data, replace_sessions, write_data};
-use super::member::{Admitted, Host, Member, MemberSnapshot};
+use super::member::{Admitted, Handed, Host, Member, MemberSnapshot};
 use super::{
-    DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView, Surroundings,
+    Claimed, DATABASE, Delivered, Held, HostSnapshot, Keys, Life, SIDECAR, SidecarKey, SidecarView,
+    Surroundings,
 };
 use crate::model::{Reason, Verdict};
 use crate::seam::{FixedClock, HostsData, SimRegistry};
@@ -29,8 +33,16 @@ fn config(world: &Surroundings, kek: Arc<dyn Kek>) -> Config {
     Config {
         node: NodeId::new(world.node).expect("not 0"),
         database: DATABASE.to_owned(),
-        keyring: world.keyring.then(|| KeyringConfig { kek: kek.into(), sidecar }),
+        keyring: world.keyring.then(|| KeyringConfig { kek: ring(world, kek), sidecar }),
         known: applier::Known::default(),
+    }
+}
+
+/// One KEK, or where another one is to take its place both.
+fn ring(world: &Surroundings, kek: Arc<dyn Kek>) -> KekRing {
+    match &world.next_kek {
+        None => KekRing::new(kek),
+        Some(next) => KekRing::new(Arc::clone(next) as _).with_previous(kek),
     }
 }
 
@@ -42,6 +54,16 @@ pub(crate) fn start(world: &Surroundings) -> Result<Box<dyn Life>, StartError> {
 /// The same, as a member of a cluster.
 pub(crate) fn start_member(world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
     start_on(world, world.files.clone(), Arc::clone(&world.kek) as _, |registry| registry)
+}
+
+/// Writes the sidecar of a node anew that does not run, from another one's snapshot.
+///
+/// # Errors
+/// Those of the applier's own.
+pub(crate) fn resync(world: &Surroundings, snapshot: &Snapshot) -> Result<(), ResyncError> {
+    let config = config(world, Arc::clone(&world.kek) as _);
+    let registry = open_database(&world.files, &config).map_err(ResyncError::Read)?;
+    applier::resync(&world.files, &registry, &config, snapshot)
 }
 
 /// Starts on other ports than the world's own, each of which may stand in front of the world's.
@@ -95,6 +117,17 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
             Err(error) => Err(error.to_string()),
             Ok(SidecarContent::Foreign(_)) => Err("written by something else".to_owned()),
             Ok(SidecarContent::Ours(sidecar)) => Ok(SidecarView {
+                storage_cutover: sidecar.cutovers.storage.map(|name| name.raft_index.0),
+                raft_cutover: sidecar.cutovers.raft.map(|name| name.raft_index.0),
+                retired: sidecar
+                    .retired
+                    .iter()
+                    .map(|(id, stone)| {
+                        let (by, at) = (stone.installed.raft_index.0, stone.retired.raft_index.0);
+                        (id.get(), (stone.purpose, by, at))
+                    })
+                    .collect(),
+                kek: sidecar.kek.map(|kek| (kek.generation, kek.check.0)),
                 active: (sidecar.active.storage.get(), sidecar.active.raft.get()),
                 keys: sidecar
                     .keys
@@ -105,7 +138,6 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
                         (id.get(), SidecarKey { purpose, wrapped, created, local_epoch })
                     })
                     .collect(),
-                ..SidecarView::default()
             }),
         }
     }
@@ -116,8 +148,46 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
         keystore.ids().into_iter().map(key).collect()
     }
 
-    fn proof(&self) -> u64 {
-        self.0.registry().local().map_or(0, |local| local.sidecar_index.0)
+    fn local(&self) -> Local {
+        self.0.registry().local().unwrap_or_default()
+    }
+
+    fn can_withdraw_kek(&self) -> bool {
+        self.0.kek_status().is_ok_and(|status| status.withdrawable.is_some())
+    }
+
+    fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
+        let cipher = self.0.cipher();
+        let (_, value) =
+            storage::read(&cipher, &key.to_be_bytes(), stored).map_err(|error| error.to_string())?;
+        let value = value.as_ref().try_into().map_err(|_| "it has another length".to_owned())?;
+        Ok(u64::from_be_bytes(value))
+    }
+
+    fn claim(&mut self, term: u64, purpose: Purpose) -> Claimed {
+        match self.0.claim(term, purpose) {
+            Ok(Claim::Held(_)) => Claimed::Held,
+            Ok(Claim::Propose(payload)) => Claimed::Propose(payload),
+            Err(ClaimError::Halted(cause)) => Claimed::Halted(halted(&cause).to_string()),
+            Err(error) => Claimed::No(error.to_string()),
+        }
+    }
+
+    fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
+        self.0.seal_value(term, 0, &key.to_be_bytes(), &value.to_be_bytes()).ok()
+    }
+
+    fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {
+        self.0.seal_entry(term, entry).ok().map(Cow::into_owned)
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.0.cutover(purpose) > RaftIndex::ZERO
+    }
+
+    fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
+        let opened = self.0.open_entry(RaftIndex(index), entry);
+        opened.map(Cow::into_owned).map_err(|reject| Delivered::Decided(Verdict::Rejected(reason(&reject))))
     }
 
     fn held(&self) -> Held {
@@ -134,12 +204,25 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         Arc::clone(self.0.registry().redb().database())
     }
 
-    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered {
+    fn apply(&mut self, index: u64, handed: Handed<'_>, host: Host<'_>) -> Delivered {
         let index = RaftIndex(index);
-        delivered(match payload {
-            Some(payload) => self.0.apply_with(index, payload, host),
-            None => self.0.advance(index, host),
+        delivered(match handed {
+            Handed::Nothing => self.0.advance(index, host),
+            Handed::Write(key, stored) => self.0.advance(index, &mut |transaction| {
+                write_data(transaction, key, stored)?;
+                host(transaction)
+            }),
+            Handed::Entry(payload) => self.0.apply_with(index, payload, host),
         })
+    }
+
+    fn member_rows(&self, node: u64) -> Result<Vec<Vec<u8>>, String> {
+        let node = NodeId::new(node).expect("no member has id 0");
+        self.0.member_rows(node).map_err(|error| error.to_string())
+    }
+
+    fn kek_generation(&self) -> u32 {
+        self.0.sidecar().map_or(0, |sidecar| sidecar.generation())
     }
 
     fn admit(&self, payload: &[u8]) -> Admitted {
@@ -147,7 +230,7 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
             Admission::Propose => Admitted::Propose,
             Admission::Duplicate { by, .. } => Admitted::Duplicate(by.map(|index| index.0)),
             Admission::Refused(reject) => Admitted::Refused(reason(&reject)),
-            Admission::Stale => Admitted::Failed("stale".to_owned()),
+            Admission::Stale => Admitted::Stale,
             Admission::Failed(error) => Admitted::Failed(failure(&error).to_owned()),
         }
     }
@@ -244,6 +327,16 @@ fn reason(reject: &Reject) -> Reason {
         Reject::NotBootstrapped => Reason::NotBootstrapped,
         Reject::KeyIdInUse { .. } => Reason::KeyIdInUse,
         Reject::UnknownKey(_) => Reason::UnknownKey,
-        _ => Reason::UnsupportedRotation,
+        Reject::OtherPurpose { .. } => Reason::WrongPurpose,
+        Reject::NeedlessKey { .. } => Reason::NeedlessKey,
+        Reject::NeedlessEpoch { .. } => Reason::NeedlessEpoch,
+        Reject::KeyActive(_) => Reason::KeyActive,
+        Reject::KeyRetired { .. } => Reason::KeyRetired,
+        Reject::KekGeneration { .. } => Reason::KekGeneration,
+        Reject::KekNotInRing { .. } => Reason::KekNotInRing,
+        Reject::RewrapKeys { .. } => Reason::RewrapKeys,
+        Reject::RewrapBytes(_) => Reason::OtherKeyBytes,
+        Reject::Sealed(OpenError::Envelope(_)) => Reason::ClearEntry,
+        Reject::Sealed(OpenError::Cipher(_)) => Reason::EntryDoesNotOpen,
     }
 }

@@ -63,6 +63,16 @@ pub(super) fn replace_sessions(
     })
 }
 
+/// What is stored under one table key.
+pub(crate) fn read_value(database: &Database, key: u64) -> Result<Option<Vec<u8>>, redb::Error> {
+    let view = database.begin_read()?;
+    match view.open_table(DATA) {
+        Ok(table) => Ok(table.get(key)?.map(|stored| stored.value().to_vec())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 pub(super) fn read_data(database: &Database) -> Result<Data, String> {
     read(database, DATA, <[u8]>::to_vec)
 }

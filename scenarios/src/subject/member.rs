@@ -16,6 +16,17 @@ use crate::model::Reason;
 /// What the host adds to a transaction.
 pub(crate) type Host<'a> = HostPart<'a, WriteTransaction>;
 
+/// An entry as a host hands it to its state machine, out of its envelope.
+#[derive(Clone, Copy, Debug)]
+pub enum Handed<'a> {
+    /// Nothing: a leader's no-op, or a change of the membership.
+    Nothing,
+    /// A table key and what is to be stored under it.
+    Write(u64, &'a [u8]),
+    /// An entry for the applier.
+    Entry(&'a [u8]),
+}
+
 /// What a leader's state machine says of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
@@ -23,6 +34,8 @@ pub enum Admitted {
     Propose,
     /// It was applied before, by the entry at this index where the state knows it.
     Duplicate(Option<u64>),
+    /// It would switch an envelope on under a key that is not the active one any more.
+    Stale,
     /// It would be refused.
     Refused(Reason),
     /// It could not be judged.
@@ -34,8 +47,21 @@ pub trait Member: Life {
     /// The database, for the host's own tables.
     fn shared(&self) -> Arc<Database>;
 
-    /// Delivers the entry at `index`; `payload` is what the host has for the applier, if the entry is for it.
-    fn apply(&mut self, index: u64, payload: Option<&[u8]>, host: Host<'_>) -> Delivered;
+    /// Delivers the entry at `index`, with what the host adds to its transaction.
+    fn apply(&mut self, index: u64, handed: Handed<'_>, host: Host<'_>) -> Delivered;
+
+    /// What has to be registered, an entry each, before a node becomes a member.
+    ///
+    /// # Errors
+    /// Where another node has its low 16 bits, or it could not be read.
+    fn member_rows(&self, _node: u64) -> Result<Vec<Vec<u8>>, String> {
+        Ok(Vec::new())
+    }
+
+    /// How many times its keys were wrapped anew.
+    fn kek_generation(&self) -> u32 {
+        0
+    }
 
     /// Judges a request against what was applied, touching nothing.
     fn admit(&self, payload: &[u8]) -> Admitted;

@@ -12,7 +12,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use applier::registry::RegistrySnapshot;
+use applier::registry::{Local, RegistrySnapshot};
 use applier::sidecar::Sidecar;
 use applier::{Purpose, StartError};
 
@@ -25,7 +25,7 @@ use crate::world::Scenario;
 
 pub use crate::sealing::Keys;
 pub use as_merged::Mistake;
-pub use member::{Admitted, Member, MemberSnapshot};
+pub use member::{Admitted, Handed, Member, MemberSnapshot};
 
 /// Where a subject's sidecar lies.
 pub const SIDECAR: &str = "/data/keys.json";
@@ -266,8 +266,10 @@ pub enum Claimed {
     Propose(Vec<u8>),
     /// It may.
     Held,
-    /// It may not.
+    /// It may not, and has touched nothing.
     No(String),
+    /// A write has failed, and it goes on with nothing.
+    Halted(String),
 }
 
 /// What a subject holds in memory besides keys and its behaviour depends on.
@@ -324,9 +326,14 @@ pub trait Life {
         Held::default()
     }
 
-    /// The index up to which the database proves that there is a sidecar, 0 where it proves nothing.
-    fn proof(&self) -> u64 {
-        0
+    /// What its database holds of the node's own.
+    fn local(&self) -> Local {
+        Local::default()
+    }
+
+    /// Whether the previous KEK of its ring may be withdrawn.
+    fn can_withdraw_kek(&self) -> bool {
+        false
     }
 
     /// Reads what is stored under a table key.
@@ -345,6 +352,11 @@ pub trait Life {
     /// As the leader of `term`, makes what is to be stored under a table key; `None` where it may not.
     fn seal_value(&mut self, _term: u64, _key: u64, _value: u64) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether values, or log entries, are sealed by now.
+    fn is_sealing(&self, _purpose: Purpose) -> bool {
+        false
     }
 
     /// As the leader of `term`, puts a log entry into its envelope; `None` where it may not.

@@ -197,7 +197,8 @@ fn recorded() -> Vec<Recorded> {
     let disk = blank_disk(Profile::Posix, Lies::NONE);
     let calls: Arc<Mutex<Calls>> = Arc::default();
     lock(&calls).record = Some(Vec::new());
-    let (_, forms) = script::named().into_iter().find(|(name, _)| *name == "mixed").expect("it is named");
+    let (_, forms) =
+        script::named(Rules::Hardened).into_iter().find(|(name, _)| *name == "mixed").expect("it is named");
     let mut script = Script::new(Rules::Hardened, &[]);
     forms.iter().for_each(|form| script.push(form));
     let mut lookout = Lookout::new();
@@ -443,8 +444,20 @@ impl Life for ChangedLife {
         self.inner().held()
     }
 
-    fn proof(&self) -> u64 {
-        self.inner().proof()
+    fn local(&self) -> applier::registry::Local {
+        self.inner().local()
+    }
+
+    fn index(&self) -> Option<u64> {
+        self.inner().index()
+    }
+
+    fn can_withdraw_kek(&self) -> bool {
+        self.inner().can_withdraw_kek()
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.inner().is_sealing(purpose)
     }
 
     fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {

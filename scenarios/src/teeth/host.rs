@@ -5,8 +5,10 @@ use std::sync::Arc;
 use applier::Purpose;
 
 use super::past::Past;
+use crate::form::KeyNumber;
 use crate::model::Verdict;
-use crate::subject::{Claimed, Delivered, Held, HostSnapshot, Keys, Life, SidecarView};
+use crate::sealing;
+use crate::subject::{Claimed, Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SidecarView};
 
 /// How a host lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,14 @@ pub enum HostLie {
     RepeatAnEntry,
     /// What was refused in one life it passes off as a no-op of its own in the next.
     ReplaceRefused,
+    /// What its node has sealed it seals once more, with the first nonce that it has seen under the key.
+    RepeatANonce,
+    /// It stores each sealed value under another table key than that which it was sealed for.
+    Misplace,
+    /// It opens sealed values, and stores them in clear text.
+    StoreInClear,
+    /// In the place of each claim it proposes the first one.
+    RepeatAClaim,
 }
 
 /// A host that lies, in front of a node.
@@ -54,8 +64,17 @@ impl Life for LyingHost {
     }
 
     fn advance(&mut self, index: u64, data: Option<(u64, &[u8])>) -> Delivered {
-        let data = data.filter(|_| self.lie != HostLie::LoseData);
-        self.inner.advance(index, data)
+        let Some((key, stored)) = data.filter(|_| self.lie != HostLie::LoseData) else {
+            return self.inner.advance(index, None);
+        };
+        let is_sealed = sealing::envelope_of(stored).is_some();
+        match (self.lie, self.inner.read(key, stored)) {
+            (HostLie::Misplace, _) if is_sealed => self.inner.advance(index, Some((key ^ 1, stored))),
+            (HostLie::StoreInClear, Ok(value)) => {
+                self.inner.advance(index, Some((key, &sealing::stored(key, value, None))))
+            }
+            _ => self.inner.advance(index, data),
+        }
     }
 
     fn restore(&mut self, snapshot: &HostSnapshot) -> Result<(), String> {
@@ -82,8 +101,24 @@ impl Life for LyingHost {
         self.inner.held()
     }
 
-    fn proof(&self) -> u64 {
-        self.inner.proof()
+    fn local(&self) -> applier::registry::Local {
+        self.inner.local()
+    }
+
+    fn index(&self) -> Option<u64> {
+        self.inner.index()
+    }
+
+    fn after_replay(&mut self, key_entry_in: &dyn Fn(u64, u64) -> Option<bool>) -> Result<(), String> {
+        self.inner.after_replay(key_entry_in)
+    }
+
+    fn can_withdraw_kek(&self) -> bool {
+        self.inner.can_withdraw_kek()
+    }
+
+    fn is_sealing(&self, purpose: Purpose) -> bool {
+        self.inner.is_sealing(purpose)
     }
 
     fn read(&self, key: u64, stored: &[u8]) -> Result<u64, String> {
@@ -91,11 +126,25 @@ impl Life for LyingHost {
     }
 
     fn claim(&mut self, term: u64, purpose: Purpose) -> Claimed {
-        self.inner.claim(term, purpose)
+        let claimed = self.inner.claim(term, purpose);
+        match claimed {
+            Claimed::Propose(payload) if self.lie == HostLie::RepeatAClaim => {
+                Claimed::Propose(self.past.lock().claim.get_or_insert(payload).clone())
+            }
+            claimed => claimed,
+        }
     }
 
     fn seal_value(&mut self, term: u64, key: u64, value: u64) -> Option<Vec<u8>> {
-        self.inner.seal_value(term, key, value)
+        let stored = self.inner.seal_value(term, key, value)?;
+        if self.lie != HostLie::RepeatANonce {
+            return Some(stored);
+        }
+        let Some(envelope) = sealing::envelope_of(&stored) else { return Some(stored) };
+        let number = KeyNumber(self.inner.keys()[&envelope.dek][31]);
+        let seal = envelope.seal(OWN_NODE, number)?;
+        let first = *self.past.lock().seals.entry(seal.dek).or_insert(seal);
+        Some(sealing::stored(key, value, Some(&first)))
     }
 
     fn seal_entry(&mut self, term: u64, entry: &[u8]) -> Option<Vec<u8>> {

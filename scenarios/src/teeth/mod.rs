@@ -101,6 +101,10 @@ pub enum ClusterMistake {
     ForgetsSessions,
     /// A member that was restarted goes past the entry that it refuses.
     GoesPastRefusals,
+    /// A leader proposes a cutover while other entries are in flight, and others behind it before it is applied.
+    DoesNotDrain,
+    /// A leader seals two values with one nonce.
+    SealsTwice,
 }
 
 /// One line of the table.
@@ -177,6 +181,16 @@ pub static WRONG: &[Wrong] = &[
         "in the place of an entry the one before it is delivered"),
     wrong("host-replaces-a-refused-entry", How::Host(HostLie::ReplaceRefused), "rejection-is-stable",
         "after a restart another entry stands in the place of a refused one"),
+    wrong("host-repeats-a-nonce", How::Host(HostLie::RepeatANonce), "nonces-are-never-reused",
+        "what the node has sealed is sealed once more, with a nonce of an earlier value"),
+    wrong("host-misplaces-values", How::Host(HostLie::Misplace), "values-are-readable",
+        "a sealed value is stored under another table key than that which it was sealed for"),
+    wrong("host-stores-clear-text", How::Host(HostLie::StoreInClear), "no-clear-text-after-cutover",
+        "a sealed value is opened, and stored in clear text"),
+    wrong("host-repeats-a-claim", How::Host(HostLie::RepeatAClaim), "claims-are-granted",
+        "in the place of each claim the first one is proposed"),
+    wrong("files-take-a-cutover-back", How::Files(FilesLie::BringBackTheOlder), "cutovers-are-monotone",
+        "the sidecar with a cutover that is written once more becomes the one without"),
     wrong("no-clock", How::Mistake(Mistake::NoClock), "no-panic",
         "a clock that was set to nothing is noticed by an entry that asks for the time"),
     wrong("equal-ids", How::Mistake(Mistake::EqualIds),
@@ -200,6 +214,10 @@ pub static WRONG: &[Wrong] = &[
         "a leader takes a request while another one is in flight"),
     wrong("leader-does-not-probe", How::Cluster(ClusterMistake::DoesNotProbe), "admitted-is-never-rejected",
         "a bootstrap is admitted without asking who has the KEK"),
+    wrong("leader-does-not-drain", How::Cluster(ClusterMistake::DoesNotDrain), "admitted-is-never-rejected/clear-entry",
+        "a cutover is proposed with others in flight, and others behind it before it is applied"),
+    wrong("leader-seals-twice", How::Cluster(ClusterMistake::SealsTwice), "nonces-are-nobody-elses",
+        "two values are sealed with one nonce"),
     wrong("follower-forwards-proposals", How::Cluster(ClusterMistake::ForwardsProposals), "admitted-is-never-rejected",
         "a follower proposes what it is asked for, and the leader takes it"),
     wrong("snapshots-without-keys", How::Cluster(ClusterMistake::SnapshotsWithoutKeys), "snapshot-brings-keys",

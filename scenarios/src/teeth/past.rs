@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use applier::registry::{RowKey, WriterRow};
 
+use crate::form::Seal;
+
 /// The memory of the lying ports of one run, which outlives the lives of its node.
 #[derive(Debug, Default)]
 pub struct Past(Mutex<Memory>);
@@ -27,6 +29,10 @@ pub(super) struct Memory {
     pub(super) older_row: Option<(RowKey, WriterRow)>,
     /// The entry that was delivered last.
     pub(super) delivered: Option<Vec<u8>>,
+    /// What was proposed for the first claim.
+    pub(super) claim: Option<Vec<u8>>,
+    /// The first seal under each key.
+    pub(super) seals: BTreeMap<u32, Seal>,
     /// The index of a refused entry, and the life that it was refused in.
     pub(super) refused: Option<(u64, u64)>,
 }

@@ -38,7 +38,7 @@ pub fn bad_envelope(state: &State, which: usize) -> (Form, Option<Seal>) {
     let active = state.active_key(Purpose::Raft).unwrap_or(2);
     let key = state.keys.get(&active).map_or(KeyNumber(2), |key| key.blob.key);
     let retired = state.retired.iter().find(|(_, retired)| retired.purpose == Purpose::Raft);
-    let seal = Seal { dek: active, key, node: NODES[1], epoch: 0xFFFE, count: 1 };
+    let seal = Seal { dek: active, key, node: NODES[1], epoch: 0xFFFE, count: which as u64 };
     let data = Form::Data { key: 1, value: 1, seal: None };
     let form = if which.is_multiple_of(2) { data } else { Form::Registration(proposer(state, active)) };
     let wrap = match which {
@@ -94,13 +94,14 @@ fn invalid_retirement(state: &State, which: usize) -> Form {
     let retired = retired.map(|(id, retired)| (*id, retired.key, retired.purpose));
     let Some((gone, key, gone_purpose)) = retired else {
         return match which {
-            0 | 7 => form(active, Purpose::Storage, row(active), false),
-            1 | 8 => form(77, purpose, row(77), false),
-            2 | 9 => form(dek, other, row(dek), false),
+            0 => form(active, Purpose::Storage, row(active), false),
+            1 => form(77, purpose, row(77), false),
+            2 => form(dek, other, row(dek), false),
             3 => form(dek, purpose, row(dek), true),
-            4 | 10 => form(dek, purpose, row(dek + 1), false),
+            4 => form(dek, purpose, row(dek + 1), false),
             5 => form(0, purpose, row(0), false),
-            _ => form(dek, purpose, Row { node: 0, ..row(dek) }, false),
+            6 => form(dek, purpose, Row { node: 0, ..row(dek) }, false),
+            _ => form(dek, purpose, Row { epoch: 1, ..row(dek) }, false),
         };
     };
     let blob = |key| Blob { key, seal: 3, kek: state.kek.1, fault: BlobFault::None };

@@ -56,8 +56,7 @@ impl Book {
         rules: Rules,
         state: &State,
     ) -> (Form, Option<Seal>) {
-        let is_new = rules.cut_over() && state.active.is_some() && choices.chance(NEWS, news.share);
-        let form = if is_new { draw(choices, news, rules, state) } else { next(choices, mix, state) };
+        let form = request(choices, news, rules, state).unwrap_or_else(|| next(choices, mix, state));
         let form = if rules.seal_before_the_log() { self.seal_value(choices, state, form) } else { form };
         self.enclose(choices, rules, state, form)
     }
@@ -101,6 +100,12 @@ impl Book {
     }
 }
 
+/// Draws an entry of these kinds, as someone asks for it, or `None` where it is to be one of the others.
+pub fn request(choices: &mut Choices, news: News, rules: Rules, state: &State) -> Option<Form> {
+    let is_new = rules.cut_over() && state.active.is_some() && choices.chance(NEWS, news.share);
+    is_new.then(|| draw(choices, news, rules, state))
+}
+
 fn raft_key(rules: Rules, state: &State) -> Option<u32> {
     state.raft_cutover.and(state.active_key(Purpose::Raft)).filter(|_| rules.cut_over())
 }
@@ -117,16 +122,17 @@ fn draw(choices: &mut Choices, news: News, rules: Rules, state: &State) -> Form 
         1..=3 => cutover(choices, state, Purpose::Storage),
         4 => cutover(choices, state, Purpose::Raft),
         5..=6 => raise(choices, state),
-        7 => Form::Data { key: choices.draw(WHICH, 4), value: state.index + 1, seal: None },
+        7 => data(choices, state),
+        8..=11 if !rules.retire_and_rewrap() => data(choices, state),
         _ if !rules.retire_and_rewrap() => cutover(choices, state, Purpose::Storage),
-        8..=9 => rotation(choices, state),
+        8..=9 => super::rotation(choices, state),
         10..=11 => retirement(choices, state),
         _ => rewrap(choices, news, state),
     }
 }
 
-fn rotation(choices: &mut Choices, state: &State) -> Form {
-    super::rotation(choices, state)
+fn data(choices: &mut Choices, state: &State) -> Form {
+    Form::Data { key: choices.draw(WHICH, 4), value: state.index + 1, seal: None }
 }
 
 /// Fresh, repeated or stale, as it comes.
@@ -137,8 +143,9 @@ fn cutover(choices: &mut Choices, state: &State, purpose: Purpose) -> Form {
         4 => *choices.pick(WHICH, &ids),
         _ => active,
     };
-    let node = *choices.pick(NODE, &NODES);
-    let epoch = epoch_of(state, dek, node) + choices.draw(STEP, 3) as u16;
+    // Mostly it is the leader that puts its own row into it, as it is.
+    let node = *choices.pick(NODE, &[NODES[0], NODES[1], NODES[0], NODES[2]]);
+    let epoch = epoch_of(state, dek, node) + *choices.pick(STEP, &[0, 1, 0, 2]);
     Form::Cutover { purpose, dek, row: Row { dek, node, epoch }, fault: CutoverFault::None }
 }
 

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::KekCheck;
+use applier::registry::Local;
 use sim::{Disk, Trace};
 
 use crate::form::{Blob, Form, Keks, KeyNumber, Seal};
@@ -32,8 +34,8 @@ pub struct Look {
     pub uses: Vec<Use>,
     /// The index that the subject's database carries, if it carries one.
     pub applied: Option<u64>,
-    /// The index up to which the database proves that there is a sidecar.
-    pub proof: u64,
+    /// What is in its database of the node's own.
+    pub local: Local,
 }
 
 /// The KEKs of a world, the bytes that they have wrapped, and what was last seen.
@@ -68,6 +70,11 @@ impl Lookout {
     /// The world's first KEK.
     pub fn kek(&self) -> &Arc<SimKek> {
         &self.kek
+    }
+
+    /// Check value of the KEK of this number.
+    pub fn check(&self, kek: u8) -> KekCheck {
+        KekCheck(self.keks.check(kek))
     }
 
     /// The KEK that takes its place in a rewrap.
@@ -109,7 +116,7 @@ impl Lookout {
             let writer = Writer { node: row.full_node_id, first: row.first_seen, last: row.last_seen };
             ((key.dek_id, key.node16), writer)
         });
-        let keys = life.keys();
+        let (keys, local) = (life.keys(), life.local());
         let (mut data, mut unreadable, mut uses) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (key, stored) in &database.data {
             match life.read(*key, stored) {
@@ -130,7 +137,7 @@ impl Lookout {
             unreadable,
             uses,
             applied: life.index(),
-            proof: life.proof(),
+            local,
         })
     }
 

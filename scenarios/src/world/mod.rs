@@ -14,6 +14,7 @@ use sim::{Choices, Event, Lies, Probes, Profile, Ratio, Site, Trace};
 use crate::chronicle::Chronicle;
 use crate::coverage::Crashes;
 use crate::history::History;
+use crate::model::Rules;
 use crate::probes;
 use crate::subject::Subject;
 use crate::workload::News;
@@ -47,7 +48,11 @@ impl Scenario {
     /// Whether a sweep of this scenario has to hit a probe.
     pub fn probes(self, name: &str) -> bool {
         match self {
-            Scenario::Single => name != "verdict/kek-not-configured" && !name.starts_with("cluster/"),
+            Scenario::Single => {
+                let others =
+                    ["verdict/kek-not-configured", "verdict/clear-entry", "verdict/entry-does-not-open"];
+                !others.contains(&name) && !name.starts_with("cluster/")
+            }
             Scenario::Cluster => name.starts_with("cluster/"),
             Scenario::Reject => {
                 name.starts_with("verdict/")
@@ -117,14 +122,14 @@ const SEALING: Site = Site::new("mix.sealing");
 const RING: Site = Site::new("mix.kek-ring");
 
 /// Draws how much of a log is about envelopes, for a subject that knows them.
-fn draw_news(node: &mut node::Node<'_>) -> News {
-    if !node.subject.rules().cut_over() {
+fn draw_news(choices: &mut Choices, rules: Rules) -> News {
+    if !rules.cut_over() {
         return News::NONE;
     }
     let shares = [Ratio::NEVER, Ratio::new(1, 4), Ratio::new(2, 5), Ratio::new(3, 5)];
-    let share = *node.choices.pick(SEALING, &shares);
-    node.ring = node.subject.rules().retire_and_rewrap() && node.choices.draw(RING, 3) == 1;
-    News { share, ring: node.ring }
+    let share = *choices.pick(SEALING, &shares);
+    let ring = rules.retire_and_rewrap() && choices.draw(RING, 3) == 1;
+    News { share, ring }
 }
 
 /// What a run came to.

@@ -2,11 +2,13 @@
 
 mod dying;
 mod fresh;
+mod leading;
 mod observing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use applier::Purpose;
 use sim::{Choices, Disk, OpInfo, Probes, Ratio, Site, Trace};
 
 pub(crate) use self::dying::is_before_rename;
@@ -20,7 +22,7 @@ use crate::history::{Delivery, Event, History, Moment, SideEffects};
 use crate::model::{State, Verdict};
 use crate::probes::{Place, Step, place, verdict};
 use crate::sealing::Use;
-use crate::seam::{Outage, SimFiles};
+use crate::seam::{Outage, SimFiles, SimKek};
 use crate::subject::{
     Delivered, Held, HostSnapshot, Keys, Life, OWN_NODE, SIDECAR, Subject, Surroundings, hand_over,
 };
@@ -29,6 +31,7 @@ use crate::timeline::tap;
 use crate::workload::Book;
 
 const BLANK: Site = Site::new("disk.blank");
+const WITHDRAWN: Site = Site::new("host.kek-withdrawn");
 
 /// How much goes wrong, drawn once a seed, so that some runs are calm and some are storms.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +93,8 @@ pub struct Node<'a> {
     pub(super) book: Book,
     /// Whether the node has a ring of two KEKs.
     pub(super) ring: bool,
+    /// Whether it has said that it can do without the first of them.
+    withdrawable: bool,
     /// The model's states: `states[i]` is that after the first `i` entries.
     pub(super) states: Vec<Arc<State>>,
     pub(super) history: History,
@@ -160,6 +165,7 @@ impl<'a> Node<'a> {
             wraps: BTreeMap::new(),
             book: Book::default(),
             ring: false,
+            withdrawable: false,
             states: vec![Arc::new(State::default())],
             history: Vec::new(),
             probes,
@@ -212,7 +218,7 @@ impl<'a> Node<'a> {
     /// Whether it is known which entries the database has: not so where one was cut off and the subject keeps no
     /// index that tells.
     pub fn is_settled(&self) -> bool {
-        self.in_flight.is_none() || self.resume_after().is_some()
+        self.in_flight.is_none() || self.life.as_ref().is_some_and(|life| life.index().is_some())
     }
 
     /// A length of a log, or what the setup allows of it.
@@ -258,11 +264,12 @@ impl<'a> Node<'a> {
         self.faulted = false;
         self.fault_op = None;
         let armed = self.arm();
+        let (kek, next_kek) = self.keks();
         let world = Surroundings {
             node: OWN_NODE,
             files: self.files.clone(),
-            kek: Arc::clone(self.lookout.kek()),
-            next_kek: self.ring.then(|| Arc::clone(self.lookout.next_kek())),
+            kek,
+            next_kek,
             reads: Arc::clone(&self.reads),
             unix_seconds: 1_700_000_000 + 60 * self.lives,
             keyring: self.keyring,
@@ -305,6 +312,31 @@ impl<'a> Node<'a> {
         self.observe(Moment::Started);
         self.resolve_in_flight();
         Survived::Yes(())
+    }
+
+    /// The KEK that a life is started with, or both of them.
+    fn keks(&mut self) -> (Arc<SimKek>, Option<Arc<SimKek>>) {
+        let (first, next) = (Arc::clone(self.lookout.kek()), Arc::clone(self.lookout.next_kek()));
+        if self.withdrawable && self.choices.draw(WITHDRAWN, 2) == 1 {
+            self.hit(Place::FirstKekWithdrawn);
+            return (next, None);
+        }
+        (first, self.ring.then_some(next))
+    }
+
+    /// Everything was delivered again that was there when this life began: the subject has a last look at itself, and may
+    /// refuse to go on.
+    pub fn end_replay(&mut self) -> Survived<()> {
+        let Some(life) = self.life.as_mut() else { return Survived::No };
+        let is_of_keys = |index: u64| self.log.get(index as usize).is_some_and(Form::is_of_keys);
+        let key_entry_in = |from: u64, to: u64| Some((from + 1..=to).any(is_of_keys));
+        let Err(why) = life.after_replay(&key_entry_in) else { return Survived::Yes(()) };
+        self.note("refused", [0; 3], || format!("after the replay: {why}"));
+        let faulted = self.faulted;
+        self.remember(Event::StartRefused { why, faulted });
+        self.stuck |= !faulted;
+        self.die_of_fault();
+        Survived::No
     }
 
     /// Delivers the entry at `index`, in which the node may die.
@@ -451,27 +483,30 @@ impl<'a> Node<'a> {
             self.states.push(Arc::new(next));
             if expected == Verdict::Applied {
                 self.entries += 1;
+                self.count_effect(form);
             }
         }
         self.database_floor = self.database_floor.max(index).min(self.frontier());
         self.sidecar_floor = self.sidecar_floor.max(index).min(self.frontier());
     }
 
-    /// A subject with an index of its own says whether the interrupted entry made it.
+    /// A subject with an index of its own says whether the interrupted entry made it. One whose index moves with some
+    /// entries only says so of these, if they have.
     fn resolve_in_flight(&mut self) {
         let Some(index) = self.in_flight else { return self.came_to(Outcome::Started) };
-        let resume = self.life.as_ref().and_then(|life| life.resume_after());
-        self.came_to(match resume {
-            Some(resume) if resume == index => Outcome::EntrySurvived,
-            Some(_) => Outcome::EntryLost,
-            None => Outcome::Started,
+        let tells = self.life.as_ref().is_some_and(|life| life.index().is_some());
+        let survived = self.resume_after() == Some(index);
+        self.came_to(match (survived, tells) {
+            (true, _) => Outcome::EntrySurvived,
+            (false, true) => Outcome::EntryLost,
+            (false, false) => Outcome::Started,
         });
-        if resume == Some(index) {
+        if survived {
             self.hit(Place::UnknownOutcomeSurvived);
             let form = self.log[index as usize].clone();
             let expected = self.judge(index);
             self.acknowledge(index, &form, expected);
-        } else if resume.is_some() {
+        } else if tells {
             self.hit(Place::UnknownOutcomeLost);
         }
     }
@@ -544,6 +579,9 @@ impl<'a> Node<'a> {
             match (delivery, kind) {
                 (Delivery::First, Kind::Bootstrap) => self.hit(Place::DuplicateBootstrap),
                 (Delivery::First, Kind::Rotation) => self.hit(Place::DuplicateRotation),
+                (Delivery::First, Kind::Cutover) => self.hit(Place::DuplicateCutover),
+                (Delivery::First, Kind::Retirement) => self.hit(Place::DuplicateRetirement),
+                (Delivery::First, Kind::Rewrap) => self.hit(Place::DuplicateRewrap),
                 (Delivery::First, _) => self.hit(Place::DuplicateRegistration),
                 (Delivery::Kept | Delivery::RolledBack, _) => self.hit(Place::NoOpAgain),
             }
@@ -552,6 +590,21 @@ impl<'a> Node<'a> {
             && let Some(probe) = verdict(*reason)
         {
             self.probes.hit(probe);
+        }
+    }
+
+    fn count_effect(&mut self, form: &Form) {
+        match form {
+            Form::Cutover { purpose: Purpose::Storage, .. } => self.hit(Place::CutOverStorage),
+            Form::Cutover { purpose: Purpose::Raft, .. } => self.hit(Place::CutOverRaft),
+            Form::Retirement { .. } => self.hit(Place::Retired),
+            Form::Rewrap { kek, .. } => {
+                self.hit(Place::Rewrapped);
+                if *kek > 0 {
+                    self.hit(Place::RewrappedUnderTheNext);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -608,7 +661,6 @@ pub(crate) fn refusal_name(error: &applier::StartError) -> &'static str {
         E::UnsupportedFilesystem(_) => "unsupported-filesystem",
         E::CutoverDivergence { .. } => "cutover-divergence",
         E::NodeIdCollision { .. } => "node-id-collision",
-        E::RowOfAnotherNode { .. } => "row-of-another-node",
         E::ShardGroups { .. } => "shard-groups",
     }
 }

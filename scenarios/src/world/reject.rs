@@ -31,7 +31,8 @@ const LIVES_MAX: u64 = 60;
 
 pub(super) fn run(mut node: Node<'_>) -> Record {
     let length = node.choices.draw(LENGTH, 8);
-    let news = super::draw_news(&mut node);
+    let news = super::draw_news(node.choices, node.subject.rules());
+    node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
@@ -111,7 +112,8 @@ fn start(node: &mut Node<'_>) -> bool {
 fn refuse_all(node: &mut Node<'_>, first: usize) -> bool {
     let index = node.frontier() + 1;
     let (rules, state) = (node.subject.rules(), Arc::clone(node.state()));
-    for step in 0..INVALID_KINDS + BAD_ENVELOPES {
+    let envelopes = if state.raft_cutover.is_some() { BAD_ENVELOPES } else { 0 };
+    for step in 0..INVALID_KINDS + envelopes {
         let (kind, entry) = match step.checked_sub(INVALID_KINDS) {
             None => {
                 let kind = (first + step) % INVALID_KINDS;

@@ -1,17 +1,19 @@
 //! The world `single`: one node, one log, crashes at any call of any life, redelivery from any earlier index.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use applier::Purpose;
 use sim::{Choices, Ratio, Site};
 
 use super::Record;
 use super::node::{Death, Node, Survived, Weather};
-use crate::form::Form;
+use crate::form::{Form, Seal};
 use crate::history::{Delivery, Moment};
-use crate::model::Verdict;
+use crate::model::{State, Verdict};
 use crate::probes::Place;
 use crate::sealing::envelope_of;
-use crate::subject::{Delivered, HostSnapshot};
+use crate::subject::{Claimed, Delivered, HostSnapshot};
 use crate::workload::{Mix, News};
 
 const LENGTH: Site = Site::new("log.length");
@@ -24,6 +26,10 @@ const EARLY: Site = Site::new("mix.early-registration");
 const SNAPSHOT: Site = Site::new("host.snapshot");
 const ROLLBACK: Site = Site::new("host.rollback");
 const FROM: Site = Site::new("host.redeliver-from");
+const LEAD: Site = Site::new("host.lead");
+const LEAD_FOR: Site = Site::new("host.lead-purpose");
+const LEAD_LENGTH: Site = Site::new("host.lead-length");
+const LEAD_KEY: Site = Site::new("host.lead-key");
 const RETRY: Site = Site::new("host.retry");
 const SHUTDOWN: Site = Site::new("host.shutdown");
 
@@ -37,6 +43,21 @@ struct Host<'a> {
     length: u64,
     /// Host snapshots by index. The empty one at 0 is compacted away where a key is retired that it would need.
     snapshots: BTreeMap<u64, HostSnapshot>,
+    /// The newest term in which the node has led.
+    term: u64,
+    /// What it leads for, in this life.
+    lead: Option<Lead>,
+}
+
+/// The node leads: it claims, and then it seals.
+#[derive(Clone, Copy, Debug)]
+struct Lead {
+    term: u64,
+    purpose: Purpose,
+    /// How many entries more.
+    left: u64,
+    /// Whether its registration is in the log, and nobody has looked what came of it.
+    proposed: bool,
 }
 
 /// What a life led to.
@@ -58,11 +79,12 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
         early_registration: node.choices.draw(EARLY, 4) == 1,
     };
     let length = 6 + node.choices.draw(LENGTH, 7);
-    let news = super::draw_news(&mut node);
+    let news = super::draw_news(node.choices, node.subject.rules());
+    node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
     let length = node.at_most(length);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
-    let mut host = Host { node, mix, news, length, snapshots };
+    let mut host = Host { node, mix, news, length, snapshots, term: 0, lead: None };
     host.run();
     let Host { node, length, .. } = host;
     node.finish(length)
@@ -103,6 +125,7 @@ impl Host<'_> {
     }
 
     fn life(&mut self) -> Next {
+        self.lead = None;
         let Survived::Yes(()) = self.node.start() else {
             return if self.node.stuck { Next::Stuck } else { Next::Restart };
         };
@@ -111,11 +134,21 @@ impl Host<'_> {
             Survived::No => return Next::Restart,
         };
         let mut caught_up = position >= self.node.frontier();
-        while position < self.length {
+        let (there, mut replayed) = (self.node.frontier(), false);
+        loop {
+            if !replayed && position >= there {
+                replayed = true;
+                if let Survived::No = self.node.end_replay() {
+                    return if self.node.stuck { Next::Stuck } else { Next::Restart };
+                }
+            }
+            if position >= self.length {
+                break;
+            }
             let index = position + 1;
             let first = index > self.node.frontier();
-            if first {
-                self.grow_log(index);
+            if first && let Survived::No = self.grow_log(index) {
+                return Next::Restart;
             }
             if first && !caught_up && self.node.is_settled() {
                 caught_up = true;
@@ -172,16 +205,89 @@ impl Host<'_> {
         Survived::Yes((index, Delivery::Kept))
     }
 
-    fn grow_log(&mut self, index: u64) {
-        if self.node.log.len() as u64 == index {
-            let state = self.node.state().clone();
-            let node = &mut self.node;
-            let entry = node.book.next(node.choices, (self.mix, self.news), node.subject.rules(), &state);
-            if let Some(dek) = entry.0.retires() {
-                self.let_go_of(dek, index - 1);
-            }
-            self.node.append(entry);
+    fn grow_log(&mut self, index: u64) -> Survived<()> {
+        if self.node.log.len() as u64 > index {
+            return Survived::Yes(());
         }
+        let own = match self.lead(index) {
+            Survived::Yes(own) => own,
+            Survived::No => return Survived::No,
+        };
+        let entry = own.unwrap_or_else(|| {
+            let state = Arc::clone(self.node.state());
+            let node = &mut self.node;
+            node.book.next(node.choices, (self.mix, self.news), node.subject.rules(), &state)
+        });
+        if let Some(dek) = entry.0.retires() {
+            self.let_go_of(dek, index - 1);
+        }
+        self.node.append(entry);
+        Survived::Yes(())
+    }
+
+    /// The next entry, where the node leads and proposes it.
+    fn lead(&mut self, index: u64) -> Survived<Option<(Form, Option<Seal>)>> {
+        let state = Arc::clone(self.node.state());
+        let Some(lead) = self.lead else { return self.begin_to_lead(&state) };
+        if lead.proposed {
+            let held = match self.node.claim(lead.term, lead.purpose) {
+                Survived::Yes(claimed) => claimed,
+                Survived::No => return Survived::No,
+            };
+            if held != Claimed::Held && !self.node.has_met_a_fault() {
+                self.node.claim_failed("not-held", format!("{held:?} before entry {index}"));
+            }
+        }
+        self.lead = Some(Lead { proposed: false, left: lead.left - 1, ..lead }).filter(|lead| lead.left > 0);
+        let key = self.node.choices.draw(LEAD_KEY, 4);
+        let seals = self.node.subject.rules().seal_before_the_log() && state.storage_cutover.is_some();
+        let sealed = (seals && lead.purpose == Purpose::Storage)
+            .then(|| self.node.sealed_value(lead.term, key, index));
+        let form = match sealed {
+            Some(Some(form)) => form,
+            Some(None) => {
+                self.node.claim_failed("nothing-sealed", format!("before entry {index}"));
+                return Survived::Yes(None);
+            }
+            None if !seals => Form::Data { key, value: index, seal: None },
+            None => Form::Nothing,
+        };
+        Survived::Yes(Some(self.enclosed(lead, &state, form)))
+    }
+
+    fn begin_to_lead(&mut self, state: &State) -> Survived<Option<(Form, Option<Seal>)>> {
+        let leads = self.news.share != Ratio::NEVER && self.node.subject.rules().cut_over();
+        if !leads || state.active.is_none() || !self.node.choices.chance(LEAD, Ratio::new(1, 4)) {
+            return Survived::Yes(None);
+        }
+        self.term += 1;
+        let purposes = [Purpose::Storage, Purpose::Storage, Purpose::Raft];
+        let purpose = *self.node.choices.pick(LEAD_FOR, &purposes);
+        let left = 1 + self.node.choices.draw(LEAD_LENGTH, 3);
+        let lead = Lead { term: self.term, purpose, left, proposed: true };
+        let payload = match self.node.claim(lead.term, purpose) {
+            Survived::No => return Survived::No,
+            Survived::Yes(Claimed::Propose(payload)) => payload,
+            Survived::Yes(_) => return Survived::Yes(None),
+        };
+        let Some(form) = self.node.registration(&payload) else { return Survived::Yes(None) };
+        let verdict = state.judge(self.node.subject.rules(), self.node.keyring, &form);
+        if verdict != Verdict::Applied {
+            self.node.claim_failed("refused", format!("{form}: {verdict:?}"));
+        }
+        self.lead = Some(lead);
+        Survived::Yes(Some(self.enclosed(lead, state, form)))
+    }
+
+    /// Puts an entry of the node's own into its envelope, where it may seal one; else another leader has proposed it.
+    fn enclosed(&mut self, lead: Lead, state: &State, form: Form) -> (Form, Option<Seal>) {
+        if state.raft_cutover.is_none() || form == Form::Nothing {
+            return (form, None);
+        }
+        let own = (lead.purpose == Purpose::Raft).then(|| self.node.sealed_entry(lead.term, &form)).flatten();
+        let rules = self.node.subject.rules();
+        let wrap = own.or_else(|| self.node.book.envelope(rules, state, &form));
+        (form, wrap)
     }
 
     /// Before a key is retired, the host lets go of the snapshots from which something would need it again: those with a

@@ -7,6 +7,7 @@ use crate::chronicle::{End, Logged};
 use crate::form::{Blob, BlobFault, KeyNumber, Row};
 use crate::history::Delivery;
 use crate::model::{Reason, Rules};
+use crate::sealing::Use;
 
 /// The nodes.
 const A: u64 = 0x11;
@@ -43,7 +44,7 @@ fn append(chronicle: &mut Chronicle, form: Form, asked: Asked, smuggled: bool) {
         let next = chronicle.newest().after(&form, verdict);
         chronicle.states.push(Arc::new(next));
     }
-    chronicle.log.push(Logged { term: 2, form, asked, membership: false, smuggled });
+    chronicle.log.push(Logged { term: 2, form, wrap: None, asked, membership: false, smuggled });
 }
 
 /// A log of five entries: a foundation, a bootstrap at 2, a value at 3, a registration at 4, a no-op. Three nodes are
@@ -133,6 +134,7 @@ fn breaking(name: &str) -> Chronicle {
             with([ClusterEvent::Installed { node: C, index: 3, missing_keys: vec![2] }])
         }
         "lost-sidecar-is-refused" => with([robbed(None)]),
+        "nonces-are-nobody-elses" => with([uses(A, 1), uses(A, 1), uses(B, 2)]),
         "cluster-converges" => {
             let mut chronicle = sound();
             chronicle.end = End { waiting_for: Some("11 is at 3 of 5".to_owned()), ..End::default() };
@@ -140,6 +142,11 @@ fn breaking(name: &str) -> Chronicle {
         }
         other => panic!("no chronicle breaks {other:?}"),
     }
+}
+
+/// A use of one nonce, for an input of this number.
+fn uses(node: u64, input: u64) -> ClusterEvent {
+    ClusterEvent::Used { node, used: Use { key: 7, nonce: [1; 12], input } }
 }
 
 fn robbed(refusal: Option<&str>) -> ClusterEvent {

@@ -443,7 +443,7 @@ fn a_restore_rolls_rows_and_data_back_and_leaves_the_sidecar() {
     assert_eq!(snapshot.data, [(4, vec![40])].into());
     node.applies(&bootstrap_of((1, blob(1)), (2, blob(2)), vec![]));
     node.applies(&registration(1, 0x11, 2));
-    node.life().advance(5, Some((4, 41)));
+    node.life().advance(5, Some((4, &[41])));
     let sidecar = node.bytes();
     node.life().restore(&snapshot).expect("restored");
     assert_eq!(node.life().database().as_ref(), Ok(&snapshot));

@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, Snapshot};
 use redb::WriteTransaction;
 use sim::{Choices, Disk, Ratio, Site};
 
-use super::message::{context_of, put_of};
+use super::message::context_of;
 use super::nemesis::arm_death;
 use super::replica::{Core, Gone, Replica, broken};
 use super::shared::{Books, Keyring, Members};
@@ -15,13 +15,13 @@ use super::start::is_member;
 use super::store::{Append, Store};
 use crate::chronicle::{Asked, ClusterEvent, Logged};
 use crate::coverage::Phase;
-use crate::form::{Form, Kind};
+use crate::form::{Form, Kind, Seal};
 use crate::history::{Delivery, Event, Moment, SideEffects};
 use crate::model::Verdict;
 use crate::probes::ClusterPlace;
 use crate::sealing;
-use crate::subject::host::{refusable, write_data, write_session};
-use crate::subject::{Delivered, Held, Keys, MemberSnapshot, SIDECAR};
+use crate::subject::host::{read_value, refusable, write_session};
+use crate::subject::{Delivered, Handed, Held, Keys, MemberSnapshot, SIDECAR};
 use crate::teeth::ClusterMistake;
 use crate::world::look;
 use crate::world::node::is_before_rename;
@@ -39,9 +39,10 @@ struct Due<'a> {
     index: u64,
     term: u64,
     asked: Asked,
-    put: Option<(u64, u64)>,
-    /// What the applier gets.
-    payload: Option<&'a [u8]>,
+    /// What the log has for the state machine, perhaps in an envelope; nothing of a change of the membership.
+    data: &'a [u8],
+    /// How it was put into one.
+    wrap: Option<Seal>,
     membership: bool,
     smuggled: bool,
 }
@@ -50,9 +51,17 @@ impl Due<'_> {
     fn of(entry: &Entry) -> Due<'_> {
         let (asked, smuggled) = context_of(&entry.context);
         let membership = entry.get_entry_type() == EntryType::EntryConfChange;
-        let put = put_of(&entry.data).filter(|_| !membership);
-        let payload = (!membership && put.is_none() && !entry.data.is_empty()).then_some(entry.data.as_ref());
-        Due { index: entry.index, term: entry.term, asked, put, payload, membership, smuggled }
+        let data = if membership { &[][..] } else { entry.data.as_ref() };
+        Due { index: entry.index, term: entry.term, asked, data, wrap: None, membership, smuggled }
+    }
+}
+
+/// What a host hands on of an entry that is out of its envelope.
+fn handed(opened: &[u8]) -> Handed<'_> {
+    match sealing::write_of(opened) {
+        _ if opened.is_empty() => Handed::Nothing,
+        Some((key, stored)) => Handed::Write(key, stored),
+        None => Handed::Entry(opened),
     }
 }
 
@@ -87,27 +96,32 @@ impl Replica {
     /// Applies one entry: the state machine's effect, the host's data, the session, the commit index and the membership
     /// in one transaction. Gives the append back where the entry was refused, so that nothing was committed.
     fn apply_one(&mut self, entry: &Entry, append: Append) -> Result<Append, Gone> {
-        let due = Due::of(entry);
-        let Due { index, term, asked, put, payload, .. } = due;
-        let form = self.form_of(put, payload);
+        let mut due = Due::of(entry);
+        let Due { index, term, asked, data, .. } = due;
+        let form;
+        (form, due.wrap) = self.shared.books().understand(data);
         let conf = due.membership.then(|| self.change_membership(entry));
         let expected = self.prepare(&due, &form);
         let before = self.before(expected, &form);
-        let payload = payload.filter(|_| !self.goes_past(index));
+        let opened = match data {
+            [] => Ok(Vec::new()),
+            _ if self.goes_past(index) => Ok(Vec::new()),
+            data => self.core.member.open_entry(index, data),
+        };
         self.hard.commit = self.hard.commit.max(index);
         let hard = self.hard.clone();
         let Core { raw, member } = &mut *self.core;
         let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
             refusable(|| raw.store().write_append(transaction, &append))?;
-            if let Some((key, value)) = put {
-                write_data(transaction, key, &sealing::stored(key, value, None))?;
-            }
             if asked.client != 0 {
                 write_session(transaction, asked.client, (asked.number, index))?;
             }
             refusable(|| Store::write_progress(transaction, &hard, conf.as_ref()))
         };
-        let answer = member.apply(index, payload, &mut host);
+        let answer = match &opened {
+            Ok(opened) => member.apply(index, handed(opened), &mut host),
+            Err(refused) => refused.clone(),
+        };
         self.check()?;
         self.show(&answer, index);
         self.record(index, &form, (expected, before), &answer);
@@ -124,6 +138,7 @@ impl Replica {
         store.appended(append);
         store.progressed(&hard, conf.as_ref());
         self.went_past((index, term), &form, expected);
+        self.note_uses(&due, &form);
         self.answer_applied(term, index, asked);
         if conf.is_some_and(|conf| !is_member(&conf, self.id)) {
             self.step_aside();
@@ -163,13 +178,15 @@ impl Replica {
         }
     }
 
-    fn form_of(&self, put: Option<(u64, u64)>, payload: Option<&[u8]>) -> Form {
-        match (put, payload) {
-            (Some((key, value)), _) => Form::Data { key, value, seal: None },
-            (None, Some(payload)) => {
-                self.shared.books().forms.get(payload).cloned().expect("every payload was made from a form")
-            }
-            (None, None) => Form::Nothing,
+    /// Takes down which nonces the entry and the value that was stored show.
+    fn note_uses(&self, due: &Due<'_>, form: &Form) {
+        let mut books = self.shared.books();
+        if due.wrap.is_some() {
+            books.note_entry(self.id, due.data);
+        }
+        let Form::Data { key, .. } = form else { return };
+        if let Ok(Some(stored)) = read_value(&self.core.member.shared(), *key) {
+            books.note_value(self.id, *key, &stored);
         }
     }
 
@@ -187,8 +204,8 @@ impl Replica {
     }
 
     fn prepare(&self, due: &Due<'_>, form: &Form) -> Option<Verdict> {
-        let Due { index, term, asked, membership, smuggled, .. } = *due;
-        let logged = Logged { term, form: form.clone(), asked, membership, smuggled };
+        let Due { index, term, asked, wrap, membership, smuggled, .. } = *due;
+        let logged = Logged { term, form: form.clone(), wrap, asked, membership, smuggled };
         let mut books = self.shared.books();
         let id = self.id;
         self.shared.note(id, "apply", [id, index, form.kind() as u64], || format!("{index}, {form}"));
@@ -280,6 +297,8 @@ impl Replica {
     /// Looks at the node and takes down what it holds.
     pub(super) fn look(&mut self, moment: Moment) {
         self.since_look = 0;
+        let withdraws = self.core.member.can_withdraw_kek();
+        self.shared.books().slots[self.slot].withdraws |= withdraws;
         let (slot, applied) = (self.slot, self.applied);
         self.shared.books().observe(slot, applied, self.core.member.as_ref(), moment);
     }
@@ -324,9 +343,28 @@ impl Replica {
         }
         drop(books);
         self.desk.sessions = content.sessions;
+        self.note_log_start();
         self.desk.forget_up_to(index);
         self.look(Moment::Installed);
         Ok(())
+    }
+
+    /// Makes known where its log begins.
+    pub(super) fn note_log_start(&self) {
+        let start = raft::Storage::first_index(self.core.raw.store()).unwrap_or(0);
+        self.shared.books().slots[self.slot].log_start = start;
+    }
+
+    /// Takes a snapshot for a member that has lost its sidecar, where one is wanted.
+    pub(super) fn lend_snapshot(&self) {
+        if !self.shared.books().wants_snapshot || self.is_done() {
+            return;
+        }
+        if let Ok(Some(snapshot)) = self.core.member.capture() {
+            let mut books = self.shared.books();
+            books.wants_snapshot = false;
+            books.snapshot = Some(snapshot);
+        }
     }
 
     /// Keeps a snapshot and shortens the log, every so many entries.
@@ -353,6 +391,7 @@ impl Replica {
         let keep_from = (self.applied + 1).saturating_sub(keep);
         self.core.raw.mut_store().compact(&snapshot, keep_from).map_err(broken("compaction"))?;
         self.check()?;
+        self.note_log_start();
         self.shared.books().hit(ClusterPlace::LogCompacted);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use applier::wire;
 use sim::{NetCounts, OpInfo};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -9,10 +10,11 @@ use super::shared::{Books, Members, Slot, Status};
 use super::start::is_member;
 use crate::chronicle::{Chronicle, ClusterEvent, Logged};
 use crate::coverage::{Fate, Outcome, Phase, Point};
-use crate::form::{Form, Kind};
+use crate::form::{Form, KeyNumber, Kind, Malformed, Row, Seal};
 use crate::history::{Event, Moment, Observation, SidecarSeen};
 use crate::model::{Key, State, Verdict};
 use crate::probes::{ClusterPlace, Step, cluster_place};
+use crate::sealing::{self, Envelope, Keys, Use};
 use crate::subject::{Life, SIDECAR};
 use crate::world::look::{self, Look, sealed};
 
@@ -101,7 +103,9 @@ impl Books {
 
     /// Takes down what a node went through.
     pub(super) fn remember(&mut self, id: u64, event: Event) {
-        let history = self.chronicle.nodes.entry(id).or_default();
+        // Who has lost what it had and is back under its old id is another one to its own history.
+        let incarnation = self.slots.iter().find(|slot| slot.id == id).map_or(0, |slot| slot.incarnation);
+        let history = self.chronicle.nodes.entry(id | incarnation << 40).or_default();
         look::mark(&self.trace.of(id), history.len());
         history.push(event);
     }
@@ -112,6 +116,86 @@ impl Books {
         // Two forms may be one string of bytes, as where a blob is empty whoever has wrapped it.
         self.forms.entry(bytes.clone()).or_insert_with(|| form.clone());
         bytes
+    }
+
+    /// What an entry of the log means, and how it was put into its envelope where it is in one.
+    pub(super) fn understand(&self, data: &[u8]) -> (Form, Option<Seal>) {
+        let keys = self.keys();
+        let numbers = |dek: u32| keys.get(&dek).map(|bytes| KeyNumber(bytes[31]));
+        let opened = Envelope::of(data).and_then(|envelope| {
+            let (clear, _) = sealing::open_entry(&keys, data).ok()?;
+            Some((clear, envelope.seal(self.node_of(envelope.issued().0)?, numbers(envelope.dek)?)))
+        });
+        let (clear, wrap) = opened.unwrap_or_else(|| (data.to_vec(), None));
+        if let Some((key, stored)) = sealing::write_of(&clear) {
+            let seal = sealing::envelope_of(stored).and_then(|envelope| {
+                envelope.seal(self.node_of(envelope.issued().0)?, numbers(envelope.dek)?)
+            });
+            let value = sealing::open(&keys, key, stored).map_or(u64::MAX, |(value, _)| value);
+            return (Form::Data { key, value, seal }, wrap);
+        }
+        let known = self.forms.get(&clear).cloned().or_else(|| registration_of(&clear));
+        let form = match known {
+            Some(form) => form,
+            None if clear.is_empty() => Form::Nothing,
+            // In an envelope of a key that this log never had.
+            None => Form::Malformed(Malformed::ReservedOpcode),
+        };
+        (form, wrap)
+    }
+
+    /// The bytes of every key that the log has ever installed.
+    fn keys(&self) -> Keys {
+        let state = self.chronicle.newest();
+        let live = state.keys.iter().map(|(id, key)| (*id, key.blob.key.bytes()));
+        let retired = state.retired.iter().map(|(id, key)| (*id, key.key.bytes()));
+        live.chain(retired).collect()
+    }
+
+    /// The node with these low 16 bits. Members are given different ones.
+    fn node_of(&self, node16: u16) -> Option<u64> {
+        Some(u64::from(node16))
+    }
+
+    /// Takes down the nonce of an entry's envelope.
+    pub(super) fn note_entry(&mut self, node: u64, data: &[u8]) {
+        if let Ok((_, used)) = sealing::open_entry(&self.keys(), data) {
+            self.note_use(node, used);
+        }
+    }
+
+    /// What a wrong leader stores: sealed once more with the first nonce that it ever had.
+    pub(super) fn sealed_again(&mut self, key: u64, value: u64, stored: Vec<u8>) -> Vec<u8> {
+        let keys = self.keys();
+        let seal = sealing::envelope_of(&stored).and_then(|envelope| {
+            envelope.seal(self.node_of(envelope.issued().0)?, KeyNumber(keys.get(&envelope.dek)?[31]))
+        });
+        let Some(seal) = seal else { return stored };
+        let first = Seal { count: 1, ..seal };
+        sealing::stored(key, value, Some(&first))
+    }
+
+    /// What many nodes find is taken down once.
+    fn note_use(&mut self, node: u64, used: Use) {
+        if self.uses.insert(used) {
+            self.push(ClusterEvent::Used { node, used });
+        }
+    }
+
+    /// Takes down the nonce of a stored value.
+    pub(super) fn note_value(&mut self, node: u64, key: u64, stored: &[u8]) {
+        if let Ok((_, Some(used))) = sealing::open(&self.keys(), key, stored) {
+            self.note_use(node, used);
+        }
+    }
+
+    /// Whether every member's log begins behind the last entry that is in an envelope of this key, so that nobody needs
+    /// it any more.
+    pub(super) fn nobody_opens(&self, dek: u32) -> bool {
+        let log = &self.chronicle.log;
+        let last = log.iter().rposition(|entry| entry.wrap.is_some_and(|seal| seal.dek == dek)).unwrap_or(0);
+        let is_past = |slot: &Slot| slot.status == Status::Up && slot.log_start > last as u64;
+        self.slots.iter().filter(|slot| is_member(&self.members.conf, slot.id)).all(is_past)
     }
 
     /// Takes down what a node was handed at `index`, and says what the model makes of it: nothing, where the log has
@@ -139,7 +223,7 @@ impl Books {
             Some(_) => self.push(ClusterEvent::Differs { node: id, index }),
         }
         let before = self.chronicle.states.get(index as usize - 1)?;
-        Some(before.judge(self.chronicle.rules, keyring, &logged.form))
+        Some(before.judge_sealed(self.chronicle.rules, keyring, &logged.form, logged.wrap.as_ref()))
     }
 
     /// A node has gone past the entry at `index`.
@@ -202,6 +286,15 @@ impl Books {
         self.slots.iter().filter(|slot| slot.status != Status::Empty).map(|slot| slot.id).collect()
     }
 
+    /// Keeps a copy of a disk from which the power has gone, with nothing in the air, as a backup of that day.
+    pub(super) fn keep_old_disk(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        let settled = slot.in_flight.is_none() && slot.installing.is_empty() && !slot.robbed;
+        if slot.old_disk.is_none() && settled && slot.floor > 1 {
+            slot.old_disk = Some((slot.disk.fork(), slot.floor));
+        }
+    }
+
     /// Keeps a copy of the sidecar, from which a machine may be given an older one later.
     pub(super) fn note_sidecar(&mut self, at: usize) {
         let slot = &mut self.slots[at];
@@ -220,7 +313,7 @@ impl Books {
 
     /// What keeps the run from its end, if anything does.
     pub(super) fn left_to_do(&self) -> Option<String> {
-        let busy = self.clients > 0 || self.operating || !self.lost.is_empty();
+        let busy = self.clients > 0 || self.operating || !self.lost.is_empty() || !self.resyncs.is_empty();
         if busy && !self.hopeless {
             return Some(format!("{} clients, operator {}", self.clients, self.operating));
         }
@@ -276,9 +369,9 @@ impl Books {
         if index != states.len() as u64 {
             return states.get(index as usize).cloned();
         }
-        let form = &log.get(states.len())?.form;
+        let Logged { form, wrap, .. } = log.get(states.len())?;
         let newest = states.last().expect("never empty");
-        let verdict = newest.judge(*rules, true, form);
+        let verdict = newest.judge_sealed(*rules, true, form, wrap.as_ref());
         verdict.advances().then(|| Arc::new(newest.after(form, verdict)))
     }
 
@@ -292,8 +385,10 @@ impl Books {
             }
             return;
         };
-        if moment != Moment::Started {
-            self.push(ClusterEvent::Holds { node: id, index, digest: digest_of(&look) });
+        // A sidecar that is ahead of the database is the state of no index.
+        if moment != Moment::Started && self.slots[at].installing.is_empty() {
+            let digest = digest_of(&look, self.chronicle.rules.seal_before_the_log());
+            self.push(ClusterEvent::Holds { node: id, index, digest });
         }
         let slot = &self.slots[at];
         let state = |index: u64| self.state(index);
@@ -322,13 +417,27 @@ impl Books {
     }
 }
 
+/// The registration that a member has made for itself.
+fn registration_of(payload: &[u8]) -> Option<Form> {
+    match wire::Entry::decode(payload) {
+        Ok(wire::Entry::Registration(wire::Row { dek_id, full_node_id, local_epoch })) => {
+            Some(Form::Registration(Row { dek: dek_id, node: full_node_id, epoch: local_epoch }))
+        }
+        _ => None,
+    }
+}
+
 /// One number over everything that replicas must agree on: not creation times, which are each node's own.
-fn digest_of(look: &Look) -> u64 {
+fn digest_of(look: &Look, stored: bool) -> u64 {
     let mut hash = Xxh3::new();
     let mut take = |text: String| hash.update(text.as_bytes());
     if let SidecarSeen::Content { active, keys, cutovers, retired, kek, .. } = &look.sidecar {
         take(format!("{active:?}{keys:?}{cutovers:?}{retired:?}{kek:?}"));
     }
-    take(format!("{:?}{:?}", look.rows, look.stored));
+    // Where each replica seals for itself, the same value is stored as other bytes.
+    match stored {
+        true => take(format!("{:?}{:?}", look.rows, look.stored)),
+        false => take(format!("{:?}{:?}", look.rows, look.data)),
+    }
     hash.digest()
 }

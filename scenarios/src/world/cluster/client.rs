@@ -21,6 +21,7 @@ const RETRY: Site = Site::new("client.retry");
 const PAUSE: Site = Site::new("client.pause");
 const CLASS: Site = Site::new("client.class");
 const OPERATOR_PAUSE: Site = Site::new("operator.pause");
+const PLACE: Site = Site::new("operator.place");
 const PROMOTES: Site = Site::new("operator.promotes");
 
 /// Addresses of clients begin here; members have smaller ones.
@@ -125,13 +126,17 @@ pub(super) async fn client(shared: Arc<Shared>, me: u64, quota: u64, mix: Mix) {
 /// the same id want different things.
 fn wish(shared: &Shared, me: u64, mix: Mix) -> Wish {
     let state = shared.books().chronicle.newest().clone();
-    let form = shared.draw(|choices| match choices.draw(CLASS, 6) {
-        0 => Form::Data { key: me, value: state.index, seal: None },
-        // What two clients cannot both have: the next key.
-        1 | 2 if state.active.is_some() => workload::rotation(choices, &state),
-        _ => workload::next(choices, mix, &state),
-    });
-    match form {
+    let (rules, news) = (shared.setup.subject.rules(), shared.news);
+    let new = shared.draw(|choices| workload::request(choices, news, rules, &state));
+    let usual = || {
+        shared.draw(|choices| match choices.draw(CLASS, 6) {
+            0 => Form::Data { key: me, value: state.index, seal: None },
+            // What two clients cannot both have: the next key.
+            1 | 2 if state.active.is_some() => workload::rotation(choices, &state),
+            _ => workload::next(choices, mix, &state),
+        })
+    };
+    match new.unwrap_or_else(usual) {
         Form::Nothing => Wish::Put { key: 0, value: state.index },
         Form::Data { key, value, .. } => Wish::Put { key, value },
         form => {
@@ -164,10 +169,21 @@ fn sealed_by(form: Form, me: u64, state: &crate::model::State) -> Form {
 /// What the operator wants the machines to do; the world sees to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// A new member, under a new id, on an empty disk.
-    Settle(usize),
+    /// A member moves in.
+    Settle(usize, Place),
     /// Its process ends for good.
     Retire(usize),
+}
+
+/// Under which id a member comes, and on which disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Under an id that nobody had, on an empty disk.
+    NewId,
+    /// Under the id of the one before it, on an empty disk.
+    OldIdEmptyDisk,
+    /// The same on the disk as it once was, where there is a copy.
+    OldIdOldDisk,
 }
 
 /// The operator: a member that can't start any more, or has lost what it had, is removed and added again under another
@@ -201,7 +217,9 @@ async fn replace(client: &mut Client, licence: Licence) {
         return;
     }
     client.retire(slot).await;
-    if join(client, slot, true).await {
+    let places = [Place::NewId, Place::OldIdEmptyDisk, Place::OldIdOldDisk];
+    let place = client.shared.draw(|choices| *choices.pick(PLACE, &places));
+    if join(client, (slot, place), true).await {
         let mut books = client.shared.books();
         books.budget.restored(licence);
         books.hit(ClusterPlace::MemberReplaced);
@@ -209,8 +227,8 @@ async fn replace(client: &mut Client, licence: Licence) {
 }
 
 /// A new member on a machine: started, added, and given a vote.
-async fn join(client: &mut Client, slot: usize, votes: bool) -> bool {
-    client.order(Order::Settle(slot)).await;
+async fn join(client: &mut Client, (slot, place): (usize, Place), votes: bool) -> bool {
+    client.order(Order::Settle(slot, place)).await;
     let id = client.shared.books().slots[slot].id;
     loop {
         match client.ask(Wish::Member(Change::AddLearner(id))).await {
@@ -235,7 +253,7 @@ async fn routine(client: &mut Client, spare: usize) {
     };
     if status == Status::Empty {
         let votes = client.shared.draw(|choices| choices.draw(PROMOTES, 2) == 1);
-        join(client, spare, votes).await;
+        join(client, (spare, Place::NewId), votes).await;
     } else if client.ask(Wish::Member(Change::Remove(id))).await.is_some() {
         client.retire(spare).await;
     }

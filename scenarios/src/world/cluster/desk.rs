@@ -6,25 +6,29 @@
 
 use std::collections::BTreeMap;
 
-use applier::RaftIndex;
 use applier::admission::{Leadership, MutatorGate, NotNow};
+use applier::{KekCheck, Purpose, RaftIndex};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType};
 use sim::Address;
 
-use super::message::{Answer, Change, Message, Request, Wish, context_bytes, put_bytes};
+use super::message::{Answer, Change, Message, Request, Wish, context_bytes};
 use super::replica::{Gone, Replica, broken};
 use super::shared::{Keyring, OnItsWay};
 use crate::chronicle::{Asked, Refusal, Told};
-use crate::form::Form;
-use crate::model::Reason;
+use crate::form::{Form, Kind};
+use crate::model::{Reason, Rules};
 use crate::probes::ClusterPlace;
-use crate::subject::Admitted;
+use crate::sealing::{self, envelope_of};
 use crate::subject::host::Sessions;
+use crate::subject::{Admitted, Claimed};
 use crate::teeth::ClusterMistake;
 
 /// A learner that lacks more entries than this gets no vote yet.
 const PROMOTION_LAG_MAX: u64 = 3;
+
+/// Ticks for which a leader takes no value, where a request has to have the log to itself.
+const DRAIN_TICKS: u64 = 12;
 
 /// A member's side of the requests.
 pub(super) struct Desk {
@@ -35,6 +39,11 @@ pub(super) struct Desk {
     /// Those that were confirmed, and the index that has to be applied before they are judged.
     confirmed: Vec<(u64, Request)>,
     questions: u64,
+    /// A cutover that this leader has proposed: nothing is proposed behind it until it is applied, since it would have to be
+    /// sealed and is not yet.
+    cutover: Option<u64>,
+    /// Ticks for which no value is taken, so that a request gets its turn that must have nothing beside it in flight.
+    drains: u64,
     /// Who is to be told when an entry was applied.
     waiting: BTreeMap<u64, (Asked, Address)>,
 }
@@ -47,6 +56,8 @@ impl Desk {
             asked: BTreeMap::new(),
             confirmed: Vec::new(),
             questions: 0,
+            cutover: None,
+            drains: 0,
             waiting: BTreeMap::new(),
         }
     }
@@ -56,8 +67,15 @@ impl Desk {
         if self.leadership.leading().ok() != term {
             self.asked.clear();
             self.confirmed.clear();
+            self.cutover = None;
+            self.drains = 0;
         }
         self.leadership.leads(term);
+    }
+
+    /// Time goes on by a tick.
+    pub(super) fn tick(&mut self) {
+        self.drains = self.drains.saturating_sub(1);
     }
 
     /// A snapshot has taken the place of the entries up to `index`: whoever waits for one of them has to ask again.
@@ -100,6 +118,9 @@ impl Replica {
             }
         }
         self.desk.leadership.applied(RaftIndex(index), term);
+        if self.desk.cutover.is_some_and(|cutover| cutover <= index) {
+            self.desk.cutover = None;
+        }
         if let Some((waits, to)) = self.desk.waiting.remove(&index)
             && waits == asked
         {
@@ -129,7 +150,8 @@ impl Replica {
         }
         if let Wish::Put { .. } = request.wish {
             // Before it has applied what came before its term, it does not know what was done already.
-            if self.shared.setup.subject.admits() && self.desk.leadership.ready().is_err() {
+            let blocked = self.desk.leadership.ready().is_err() || self.desk.drains > 0;
+            if self.shared.setup.subject.admits() && blocked {
                 self.not_yet(&request);
             } else if !self.desk.waiting.values().any(|(waits, _)| *waits == request.asked) {
                 self.propose(&request);
@@ -225,10 +247,32 @@ impl Replica {
             Wish::Admin { form, payload } => match self.core.member.admit(payload) {
                 Admitted::Propose if matches!(form, Form::Bootstrap { .. }) => {
                     let members = self.members();
-                    if self.are_capable(&request, &members)? {
+                    if self.are_capable(&request, &members, None)? {
                         self.propose(&request);
                     }
                 }
+                Admitted::Propose if matches!(form, Form::Rewrap { .. }) => {
+                    let Form::Rewrap { kek, .. } = form else { unreachable!("it was matched") };
+                    let (members, kek) = (self.members(), *kek);
+                    let check = self.shared.books().lookout.check(kek);
+                    if self.are_capable(&request, &members, Some(check))? {
+                        self.propose(&request);
+                    }
+                }
+                Admitted::Propose if self.needs_the_log_to_itself(form) => {
+                    let last = self.core.raw.raft.raft_log.last_index();
+                    if last > self.applied {
+                        self.shared.books().hit(ClusterPlace::LogDrained);
+                        self.desk.drains = DRAIN_TICKS;
+                        self.not_yet(&request);
+                    } else if self.is_referred_to(form) {
+                        self.refuse(&request, Refusal::InUse);
+                    } else {
+                        self.desk.drains = 0;
+                        self.propose(&request);
+                    }
+                }
+                Admitted::Stale => self.refuse(&request, Refusal::Stale),
                 Admitted::Propose => self.propose(&request),
                 Admitted::Duplicate(_) if self.shared.makes(ClusterMistake::ForgetsSessions) => {
                     self.refuse(&request, Refusal::Verdict(Reason::KeyIdInUse));
@@ -257,6 +301,92 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether nothing else may be in flight beside an entry: nothing clear may come behind a cutover, and nothing under
+    /// a key that is retired behind that.
+    fn needs_the_log_to_itself(&self, form: &Form) -> bool {
+        matches!(form, Form::Cutover { .. } | Form::Retirement { .. })
+            && !self.shared.makes(ClusterMistake::DoesNotDrain)
+    }
+
+    /// Whether a value, or an entry that somebody may have to open yet, is sealed under the key that is to be retired.
+    fn is_referred_to(&self, form: &Form) -> bool {
+        let Some(dek) = form.retires() else { return false };
+        let by_a_value = self.core.member.database().is_ok_and(|database| {
+            database.data.values().any(|stored| envelope_of(stored).is_some_and(|found| found.dek == dek))
+        });
+        by_a_value || !self.shared.books().nobody_opens(dek)
+    }
+
+    /// A leader claims what it needs to seal, one registration after the other: the log's key first, in whose envelope the
+    /// other one has to be.
+    pub(super) fn claim_what_it_needs(&mut self) -> Result<(), Gone> {
+        let Ok(term) = self.desk.leadership.may_propose() else { return Ok(()) };
+        if self.is_done() || self.desk.cutover.is_some() {
+            return Ok(());
+        }
+        for purpose in [Purpose::Raft, Purpose::Storage] {
+            if !self.core.member.is_sealing(purpose) {
+                continue;
+            }
+            let claimed = self.core.member.claim(term, purpose);
+            self.check()?;
+            let Claimed::Propose(payload) = claimed else { continue };
+            if self.shared.setup.subject.admits() && self.core.member.admit(&payload) != Admitted::Propose {
+                return Ok(());
+            }
+            self.register(&payload);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Proposes a registration of its own.
+    fn register(&mut self, payload: &[u8]) {
+        let Ok(term) = self.desk.leadership.leading() else { return };
+        let Some(entry) = self.core.member.seal_entry(term, payload) else { return };
+        self.note_sealed(&entry);
+        let context = context_bytes(Asked::default(), false);
+        if self.core.raw.propose(context, entry).is_ok() {
+            let index = self.core.raw.raft.raft_log.last_index();
+            self.desk.leadership.took(RaftIndex(index));
+            let mut books = self.shared.books();
+            books.hit(ClusterPlace::Claimed);
+            books.admitted.insert(index, OnItsWay { term, kind: Some(Kind::Registration) });
+        }
+    }
+
+    /// What a nonce was spent on is taken down when it is spent: the entry may never be committed.
+    fn note_sealed(&self, entry: &[u8]) {
+        self.shared.books().note_entry(self.id, entry);
+    }
+
+    /// What goes into the log for a request; `None` where this leader may not seal yet.
+    fn entry_of(&mut self, wish: &Wish) -> Option<Vec<u8>> {
+        let term = self.desk.leadership.leading().unwrap_or_default();
+        let clear = match wish {
+            Wish::Put { key, value } => {
+                let stored = match self.shared.setup.subject.rules() {
+                    Rules::AsMerged => sealing::stored(*key, *value, None),
+                    _ => self.core.member.seal_value(term, *key, *value)?,
+                };
+                let stored = match self.shared.makes(ClusterMistake::SealsTwice) {
+                    true => self.shared.books().sealed_again(*key, *value, stored),
+                    false => stored,
+                };
+                self.shared.books().note_value(self.id, *key, &stored);
+                sealing::write_entry(*key, &stored)
+            }
+            Wish::Admin { payload, .. } => payload.clone(),
+            Wish::Member(_) => return Some(Vec::new()),
+        };
+        let entry = match self.shared.setup.subject.rules() {
+            Rules::AsMerged => clear,
+            _ => self.core.member.seal_entry(term, &clear)?,
+        };
+        self.note_sealed(&entry);
+        Some(entry)
+    }
+
     fn members(&self) -> Vec<u64> {
         let conf = self.core.raw.store().conf();
         conf.voters.iter().chain(&conf.learners).copied().collect()
@@ -264,7 +394,12 @@ impl Replica {
 
     /// Whether all of `members` have said in this term that they can open what this node can. Who has not is asked, and
     /// the client has to come again.
-    fn are_capable(&mut self, request: &Request, members: &[u64]) -> Result<bool, Gone> {
+    fn are_capable(
+        &mut self,
+        request: &Request,
+        members: &[u64],
+        next: Option<KekCheck>,
+    ) -> Result<bool, Gone> {
         if !self.shared.setup.subject.admits() || self.shared.makes(ClusterMistake::DoesNotProbe) {
             return Ok(true);
         }
@@ -273,10 +408,16 @@ impl Replica {
             self.not_yet(request);
             return Ok(false);
         };
-        self.core.member.promise(kek).map_err(broken("promise"))?;
+        let kek = next.unwrap_or(kek);
+        let own = self.core.member.promise(kek).map_err(broken("promise"))?;
         self.check()?;
         self.desk.leadership.answered(term, self.id, own);
-        match self.desk.leadership.capable(members.iter().copied(), own.keyring) {
+        let members = members.iter().copied();
+        let fit = match next {
+            None => self.desk.leadership.capable(members, own.keyring),
+            Some(next) => self.desk.leadership.ready_to_rewrap(members, next),
+        };
+        match fit {
             Ok(()) => Ok(true),
             Err(NotNow::Unprobed { members }) => {
                 self.shared.books().hit(ClusterPlace::MembersProbed);
@@ -315,7 +456,20 @@ impl Replica {
         }
         match change {
             Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => {
-                self.are_capable(request, &[id])
+                // Its low bits are its own before it is a member.
+                match self.core.member.member_rows(id).map(|rows| rows.into_iter().next()) {
+                    Err(_) => self.refuse(request, Refusal::Membership),
+                    Ok(Some(row)) => {
+                        self.register(&row);
+                        self.not_yet(request);
+                    }
+                    Ok(None) => {
+                        let own = self.core.member.capability().map_err(broken("capability"))?.keyring;
+                        let next = own.filter(|_| self.core.member.kek_generation() > 0);
+                        return self.are_capable(request, &[id], next);
+                    }
+                }
+                Ok(false)
             }
             Change::AddLearner(_) => Ok(true),
             Change::Promote(id) => {
@@ -350,9 +504,17 @@ impl Replica {
 
     fn propose(&mut self, request: &Request) {
         let context = context_bytes(request.asked, false);
+        let entry = match self.desk.cutover {
+            Some(_) => None,
+            None => self.entry_of(&request.wish),
+        };
+        let Some(entry) = entry else {
+            self.shared.books().hit(ClusterPlace::NotSealedYet);
+            self.not_yet(request);
+            return;
+        };
         let proposed = match &request.wish {
-            Wish::Put { key, value } => self.core.raw.propose(context, put_bytes(*key, *value)),
-            Wish::Admin { payload, .. } => self.core.raw.propose(context, payload.clone()),
+            Wish::Put { .. } | Wish::Admin { .. } => self.core.raw.propose(context, entry),
             Wish::Member(change) => self.core.raw.propose_conf_change(context, conf_change(*change)),
         };
         if proposed.is_err() {
@@ -362,6 +524,11 @@ impl Replica {
         let Ok(term) = self.desk.leadership.leading() else { return };
         let index = self.core.raw.raft.raft_log.last_index();
         self.desk.waiting.insert(index, (request.asked, request.from));
+        let cuts_over = matches!(&request.wish, Wish::Admin { form: Form::Cutover { .. }, .. });
+        if cuts_over && self.shared.setup.subject.admits() && !self.shared.makes(ClusterMistake::DoesNotDrain)
+        {
+            self.desk.cutover = Some(index);
+        }
         if self.shared.makes(ClusterMistake::AnswersEarly) {
             self.tell(request, Told::Done(Some(index)));
         }
@@ -389,6 +556,16 @@ impl Replica {
         }
         let payload = books.payload(&form);
         drop(books);
+        let term = self.desk.leadership.leading().unwrap_or_default();
+        let sealed = match self.shared.setup.subject.rules() {
+            Rules::AsMerged => Some(payload),
+            _ => self.core.member.seal_entry(term, &payload),
+        };
+        let Some(payload) = sealed else {
+            self.shared.books().smuggle = Some(form);
+            return;
+        };
+        self.note_sealed(&payload);
         let context = context_bytes(Asked::default(), true);
         match self.core.raw.propose(context, payload) {
             Ok(()) => self.shared.books().hit(ClusterPlace::Smuggled),

@@ -119,21 +119,6 @@ pub(super) enum Answer {
     NotYet,
 }
 
-/// The bytes of a table entry: a zero, the key, the value, each big-endian.
-pub(super) fn put_bytes(key: u64, value: u64) -> Vec<u8> {
-    let mut bytes = vec![0];
-    bytes.extend(key.to_be_bytes());
-    bytes.extend(value.to_be_bytes());
-    bytes
-}
-
-/// Reads them back.
-pub(super) fn put_of(bytes: &[u8]) -> Option<(u64, u64)> {
-    let rest = bytes.strip_prefix(&[0])?;
-    let (key, value) = rest.split_first_chunk()?;
-    Some((u64::from_be_bytes(*key), u64::from_be_bytes(value.try_into().ok()?)))
-}
-
 /// What the context of an entry says: who asked, and whether a leader has smuggled it in.
 pub(super) fn context_bytes(asked: Asked, smuggled: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(17);

@@ -105,8 +105,15 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     let quiet = draw(QUIET, 4) > 0;
     let compaction = (3 + draw(COMPACTION, 8), draw(COMPACTION, 4));
     let members = if draw(MEMBERS, 4) == 3 { 5 } else { 3 };
-    let shared =
-        Arc::new(Shared::new(*setup, trace.clone(), choices, net, (elections, quiet, compaction), probes));
+    let news = choices.with(|choices| super::draw_news(choices, setup.subject.rules()));
+    let shared = Arc::new(Shared::new(
+        *setup,
+        trace.clone(),
+        choices,
+        net,
+        (elections, quiet, compaction, news),
+        probes,
+    ));
     let storm = draw_storm(&shared);
     found(&shared, members);
     let mut machines = Machines::new(&shared, members + 1, storm);

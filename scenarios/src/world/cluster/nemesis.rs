@@ -5,18 +5,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use applier::ResyncError;
 use madsim::plugin::simulator;
 use madsim::runtime::{Handle, NodeHandle};
 use madsim::time::sleep;
 use sim::{Address, Choices, Disk, DiskSim, Errno, Fate, Fault, NetWeather, Ratio, Site};
 
 use super::budget::Licence;
-use super::client::Order;
-use super::node;
+use super::client::{Order, Place};
 use super::shared::{Ended, Keyring, Shared, Slot, Status, now_ms};
+use super::{node, start};
 use crate::coverage;
+use crate::history::Event;
 use crate::probes::ClusterPlace;
-use crate::subject::SIDECAR;
+use crate::subject::{SIDECAR, hardened};
 use crate::workload;
 use crate::world::node::Death;
 
@@ -30,6 +32,7 @@ const DOWN: Site = Site::new("nemesis.down");
 const CRASH_KIND: Site = Site::new("crash.kind");
 const INVALID: Site = Site::new("nemesis.invalid");
 const KEYRING: Site = Site::new("nemesis.keyring");
+const RESYNC: Site = Site::new("nemesis.resync");
 
 /// Simulated milliseconds between two looks at the machines.
 const STEP_MS: u64 = 50;
@@ -81,11 +84,12 @@ impl Machines {
         let orders = self.shared.books().orders.clone();
         for order in orders {
             match order {
-                Order::Settle(slot) => self.settle(slot),
+                Order::Settle(slot, place) => self.settle(slot, place),
                 Order::Retire(slot) => self.retire(slot),
             }
             self.shared.books().orders.retain(|known| *known != order);
         }
+        self.resync();
         let now = now_ms();
         for slot in 0..self.nodes.len() {
             let status = self.shared.books().slots[slot].status;
@@ -171,6 +175,7 @@ impl Machines {
             let torn = report.iter().any(|(_, fate)| matches!(fate, Fate::Torn { .. }));
             let dropped = report.iter().any(|(_, fate)| matches!(fate, Fate::Dropped));
             let mut books = self.shared.books();
+            books.keep_old_disk(at);
             if torn {
                 books.hit(ClusterPlace::FateTorn);
             }
@@ -339,15 +344,18 @@ impl Machines {
         // With an entry in flight the sidecar may be ahead of what the database proves, and nobody could tell.
         let settled = slot.in_flight.is_none() && slot.installing.is_empty();
         let now = disk.peek(SIDECAR).filter(|_| settled);
+        let mut slot_robbed = false;
         match (how, &slot.old_sidecar) {
             (1 | 2, Some(old)) if now.is_some() && now.as_ref() != Some(old) => {
                 forget(&licence, &disk, Some(old));
                 slot.robbed = true;
+                slot_robbed = true;
                 books.hit(ClusterPlace::SidecarRolledBack);
             }
             (0..=3, _) if now.is_some() => {
                 forget(&licence, &disk, None);
                 slot.robbed = true;
+                slot_robbed = true;
                 books.hit(ClusterPlace::SidecarLost);
             }
             _ => {
@@ -355,7 +363,55 @@ impl Machines {
                 books.hit(ClusterPlace::DiskLost);
             }
         }
-        books.lost.push(licence);
+        let heals = slot_robbed && self.shared.setup.subject.admits();
+        drop(books);
+        // Some write the sidecar anew, and some replace the member.
+        let heals = heals && self.shared.draw(|choices| choices.draw(RESYNC, 2)) == 1;
+        let mut books = self.shared.books();
+        match heals {
+            true => books.resyncs.push(licence),
+            false => books.lost.push(licence),
+        }
+    }
+
+    /// Writes sidecars anew that were lost, as soon as a healthy member has lent a snapshot.
+    fn resync(&mut self) {
+        let mut books = self.shared.books();
+        let refused = |licence: &Licence| books.slots[licence.slot].status == Status::Refused;
+        let Some(due) = books.resyncs.iter().position(refused) else { return };
+        let Some(snapshot) = books.snapshot.take() else {
+            books.wants_snapshot = true;
+            return;
+        };
+        let at = books.resyncs[due].slot;
+        let (id, disk) = (books.slots[at].id, books.slots[at].disk.clone());
+        disk.disarm();
+        let surroundings = start::surroundings(&self.shared, &mut books, at);
+        drop(books);
+        let done = hardened::resync(&surroundings, &snapshot.machine);
+        disk.process_crash();
+        self.shared.note(id, "resync", [id, u64::from(done.is_ok()), 0], || format!("{done:?}"));
+        let mut books = self.shared.books();
+        match done {
+            Ok(()) => {
+                let licence = books.resyncs.remove(due);
+                books.budget.restored(licence);
+                books.hit(ClusterPlace::Resynced);
+                books.remember(id, Event::SidecarWrittenAnew);
+                let slot = &mut books.slots[at];
+                slot.robbed = false;
+                // The sidecar is ahead of the database, until that has got as far.
+                slot.installing.push(snapshot.machine.registry.applied_index.0);
+                slot.status = Status::Down(now_ms());
+            }
+            // The next snapshot may be of a member that has come further.
+            Err(ResyncError::PeerBehind { .. } | ResyncError::NoKeys { .. }) => {}
+            Err(error) => {
+                books.remember(id, Event::StartRefused { why: format!("resync: {error}"), faulted: false });
+                let licence = books.resyncs.remove(due);
+                books.lost.push(licence);
+            }
+        }
     }
 
     fn change_kek(&mut self, at: usize) {
@@ -390,18 +446,28 @@ impl Machines {
         self.shared.books().smuggle = Some(form);
     }
 
-    /// A new member on an empty disk.
-    fn settle(&mut self, at: usize) {
+    /// A new member on an empty disk, or the old one again on an empty disk or on its own as it once was.
+    fn settle(&mut self, at: usize, place: Place) {
         let keyring = match self.storm.keks && self.shared.draw(|choices| choices.draw(KEYRING, 4)) == 1 {
             true => Keyring::Other,
             false => Keyring::Right,
         };
         let mut books = self.shared.books();
-        let generation = books.slots[at].generation + 1;
-        let id = super::member_id(at, generation);
-        let tick_ms = books.slots[at].tick_ms;
+        let old = &mut books.slots[at];
+        let (generation, incarnation) = match place {
+            Place::NewId => (old.generation + 1, 0),
+            Place::OldIdEmptyDisk | Place::OldIdOldDisk => (old.generation, old.incarnation + 1),
+        };
+        let old_disk = old.old_disk.take().filter(|_| place == Place::OldIdOldDisk);
+        let (id, tick_ms) = (super::member_id(at, generation), old.tick_ms);
         let fresh = Slot::new(&self.shared.setup, &self.shared.trace, id, false);
-        books.slots[at] = Slot { generation, keyring, tick_ms, ..fresh };
+        books.slots[at] = Slot { generation, incarnation, keyring, tick_ms, ..fresh };
+        if let Some((disk, floor)) = old_disk {
+            disk.set_trace(self.shared.trace.of(id));
+            books.slots[at].disk = disk;
+            books.slots[at].floor = floor;
+            books.hit(ClusterPlace::DiskRolledBack);
+        }
         let disk = books.slots[at].disk.clone();
         drop(books);
         if let Some(handle) = &self.nodes[at] {

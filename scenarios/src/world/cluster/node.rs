@@ -75,5 +75,6 @@ fn housekeeping(shared: &Shared, at: usize, replica: &mut Replica) -> bool {
     }
     replica.tick();
     replica.smuggle();
+    replica.lend_snapshot();
     stop
 }

@@ -23,6 +23,7 @@ use super::message::Message;
 use super::shared::{Keyring, Shared};
 use super::store::{Append, Store};
 use crate::chronicle::ClusterEvent;
+use crate::history::Event;
 use crate::probes::ClusterPlace;
 use crate::subject::{Member, bury};
 use crate::teeth::ClusterMistake;
@@ -100,6 +101,8 @@ pub(super) struct Replica {
     pub(super) keyring: Keyring,
     pub(super) lives: u64,
     pub(super) hard: HardState,
+    /// What was known to be committed when it started.
+    pub(super) committed_at_start: u64,
     /// The newest term that it has led in.
     pub(super) led: u64,
     /// Members that were sent a snapshot, and the ticks after which it is given up.
@@ -108,6 +111,8 @@ pub(super) struct Replica {
     pub(super) outbox: Vec<raft::eraftpb::Message>,
     /// Entries applied since it was last looked at.
     pub(super) since_look: u64,
+    /// Whether everything was delivered again that was known to be committed at the start.
+    pub(super) replayed: bool,
 }
 
 impl Replica {
@@ -128,6 +133,7 @@ impl Replica {
         let term = self.core.raw.raft.term;
         let mixed = mix(self.shared.election_seed ^ (self.lives << 32), self.id, term);
         let timeout = ELECTION_TICKS + (mixed % ELECTION_TICKS as u64) as usize;
+        self.desk.tick();
         self.core.raw.raft.set_randomized_election_timeout(timeout);
         self.core.raw.tick();
         let mut lost = Vec::new();
@@ -224,10 +230,38 @@ impl Replica {
             let applied = self.applied;
             self.core.raw.advance_apply_to(applied);
             self.compact()?;
+            self.end_replay()?;
             self.decide_confirmed()?;
             self.note_role();
         }
-        Ok(())
+        self.claim_what_it_needs()
+    }
+
+    /// Once it is where it was known to be committed at its start, the state machine has a last look at itself.
+    fn end_replay(&mut self) -> Result<(), Gone> {
+        if self.replayed || self.applied < self.committed_at_start || self.is_done() {
+            return Ok(());
+        }
+        self.replayed = true;
+        let core = &mut *self.core;
+        let (store, books) = (core.raw.store(), self.shared.books());
+        let first = raft::Storage::first_index(store).unwrap_or(u64::MAX);
+        let is_key_entry = |index: &u64| {
+            let logged = books.chronicle.log.get(*index as usize);
+            logged.is_some_and(|logged| logged.form.is_of_keys())
+        };
+        let key_entry_in = |from: u64, to: u64| {
+            (from + 1 >= first).then(|| (from + 1..=to).any(|index| is_key_entry(&index)))
+        };
+        let refused = core.member.after_replay(&key_entry_in).err();
+        drop(books);
+        let Some(why) = refused else { return Ok(()) };
+        let mut books = self.shared.books();
+        self.shared.note(self.id, "refused", [self.id, 0, 0], || format!("after the replay: {why}"));
+        let faulted = books.take_fault(self.slot);
+        books.remember(self.id, Event::StartRefused { why, faulted });
+        books.slots[self.slot].guarded = true;
+        Err(Gone("guard"))
     }
 
     /// Simulated milliseconds that what is in the outbox has to wait.

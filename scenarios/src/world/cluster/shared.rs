@@ -1,6 +1,6 @@
 //! What all tasks of a run share: the choices, the network, and the books in which everything is recorded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use applier::kek::LocalKek;
@@ -14,8 +14,11 @@ use super::message::Message;
 use crate::chronicle::Chronicle;
 use crate::coverage::{Crashes, Open, Phase};
 use crate::form::{Form, KeyNumber, Kind};
+use crate::sealing::Use;
 use crate::seam::SimKek;
+use crate::subject::MemberSnapshot;
 use crate::teeth::ClusterMistake;
+use crate::workload::News;
 use crate::world::look::Lookout;
 use crate::world::{Setup, node};
 
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub(super) quiet_commits: bool,
     /// Entries after which a member keeps a snapshot and shortens its log, and how many it leaves before it.
     pub(super) compaction: (u64, u64),
+    /// How much is asked for that is about envelopes, and whether members have a ring of two KEKs.
+    pub(super) news: News,
     books: Mutex<Books>,
 }
 
@@ -60,12 +65,19 @@ pub(super) struct Books {
     pub(super) leader: Option<(u64, u64)>,
     /// Requests by their index, between the moment at which they were admitted and that at which anyone applied them.
     pub(super) admitted: BTreeMap<u64, OnItsWay>,
+    /// Every nonce that was seen in use, and with what.
+    pub(super) uses: BTreeSet<Use>,
     /// What a leader smuggles in at its next chance.
     pub(super) smuggle: Option<Form>,
     pub(super) members: Members,
     pub(super) budget: Budget,
     /// Members that have lost what they had, and wait for the operator.
     pub(super) lost: Vec<Licence>,
+    /// Members whose sidecar is to be written anew from a healthy peer.
+    pub(super) resyncs: Vec<Licence>,
+    /// Whether a healthy member is to take a snapshot for that, and the one that was taken.
+    pub(super) wants_snapshot: bool,
+    pub(super) snapshot: Option<MemberSnapshot>,
     pub(super) orders: Vec<Order>,
     /// Whether the operator is in the middle of something.
     pub(super) operating: bool,
@@ -154,6 +166,12 @@ pub(super) struct Slot {
     pub(super) installing: Vec<u64>,
     /// Whether its sidecar was taken away, or replaced by an older one.
     pub(super) robbed: bool,
+    /// Members of this id that have lived before on another disk, or on this one as it is no more.
+    pub(super) incarnation: u64,
+    /// The disk as it once was, and the index that the member had answered for then.
+    pub(super) old_disk: Option<(Disk, u64)>,
+    /// Whether it has said that it needs the KEK of before the rewrap no more.
+    pub(super) withdraws: bool,
     /// An older sidecar, to replace a newer one with.
     pub(super) old_sidecar: Option<Vec<u8>>,
     /// The call that the last error hit that was injected into its present life.
@@ -168,6 +186,10 @@ pub(super) struct Slot {
     pub(super) look: bool,
     /// Newest index that its present life has applied.
     pub(super) applied: u64,
+    /// Whether its life has ended at a guard behind its replay.
+    pub(super) guarded: bool,
+    /// Index of the first entry that its log has, or would have.
+    pub(super) log_start: u64,
     /// Entry that its present life has refused.
     pub(super) halted: Option<u64>,
     /// First answer to the entry that it refuses.
@@ -180,7 +202,7 @@ impl Shared {
         trace: Trace,
         choices: SharedChoices,
         net: Net<Message>,
-        (election_seed, quiet_commits, compaction): (u64, bool, (u64, u64)),
+        (election_seed, quiet_commits, compaction, news): (u64, bool, (u64, u64), News),
         probes: Probes,
     ) -> Shared {
         let books = Books {
@@ -198,10 +220,14 @@ impl Shared {
             clients: 0,
             leader: None,
             admitted: BTreeMap::new(),
+            uses: BTreeSet::new(),
             smuggle: None,
             members: Members::default(),
             budget: Budget::default(),
             lost: Vec::new(),
+            resyncs: Vec::new(),
+            wants_snapshot: false,
+            snapshot: None,
             orders: Vec::new(),
             operating: false,
             storming: false,
@@ -216,6 +242,7 @@ impl Shared {
             election_seed,
             quiet_commits,
             compaction,
+            news,
             books: Mutex::new(books),
         }
     }
@@ -293,6 +320,9 @@ impl Slot {
             in_flight: founder.then_some(1),
             installing: Vec::new(),
             robbed: false,
+            incarnation: 0,
+            old_disk: None,
+            withdraws: false,
             old_sidecar: None,
             fault_op: None,
             fault_armed: false,
@@ -300,6 +330,8 @@ impl Slot {
             open: None,
             look: false,
             applied: 0,
+            guarded: false,
+            log_start: 0,
             halted: None,
             refusal: None,
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use raft::RawNode;
 use raft::eraftpb::{ConfState, Snapshot};
 use redb::WriteTransaction;
+use sim::Site;
 
 use super::desk::Desk;
 use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Replica, broken};
-use super::shared::{Books, Ended, Keyring, Shared};
+use super::shared::{Books, Ended, Keyring, Shared, Slot};
 use super::store::Store;
 use crate::chronicle::ClusterEvent;
 use crate::coverage::{Outcome, Phase};
@@ -17,9 +18,11 @@ use crate::history::{Event, Moment};
 use crate::probes::ClusterPlace;
 use crate::seam::SimFiles;
 use crate::subject::host::{Sessions, read_sessions, refusable};
-use crate::subject::{Member, MemberSnapshot, Surroundings, bury};
+use crate::subject::{Handed, Member, MemberSnapshot, Surroundings, bury};
 use crate::world::look;
 use crate::world::node::refusal_name;
+
+const WITHDRAWS: Site = Site::new("start.withdraws-kek");
 
 /// Starts a life, or says how it ended.
 pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
@@ -33,23 +36,11 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     slot.halted = None;
     slot.applied = 0;
     let (id, lives, founder, robbed) = (slot.id, slot.lives, slot.founder, slot.robbed);
-    let (disk, keyring) = (slot.disk.clone(), slot.keyring);
-    let kek = match keyring {
-        Keyring::Other => Arc::clone(&books.other_kek),
-        Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
-    };
+    let disk = slot.disk.clone();
+    let keyring = slot.keyring;
+    let surroundings = surroundings(shared, &mut books, at);
     drop(books);
     shared.note(id, "start", [id, lives, 0], || format!("{id:x}, life {lives}"));
-    let surroundings = Surroundings {
-        next_kek: None,
-        node: id,
-        files: SimFiles::new(disk.mount()),
-        kek,
-        reads: Arc::default(),
-        unix_seconds: 1_700_000_000 + 60 * lives,
-        keyring: keyring != Keyring::None,
-        past: Arc::default(),
-    };
     let started = shared.setup.subject.start_member(&surroundings);
     if disk.is_dead() {
         if let Ok(member) = started {
@@ -78,12 +69,40 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
     replica.map_err(|gone| how_it_ended(shared, at, gone))
 }
 
+/// What a member is started in, by whoever does.
+pub(super) fn surroundings(shared: &Shared, books: &mut Books, at: usize) -> Surroundings {
+    let Slot { id, lives, keyring, withdraws, .. } = books.slots[at];
+    let mut kek = match keyring {
+        Keyring::Other => Arc::clone(&books.other_kek),
+        Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
+    };
+    let ring = shared.news.ring && keyring == Keyring::Right;
+    let mut next_kek = ring.then(|| Arc::clone(books.lookout.next_kek()));
+    if withdraws && ring && shared.draw(|choices| choices.draw(WITHDRAWS, 2)) == 1 {
+        books.hit(ClusterPlace::OldKekWithdrawn);
+        kek = next_kek.take().expect("there is a ring");
+    }
+    Surroundings {
+        node: id,
+        files: SimFiles::new(books.slots[at].disk.mount()),
+        kek,
+        next_kek,
+        reads: Arc::default(),
+        unix_seconds: 1_700_000_000 + 60 * lives,
+        keyring: keyring != Keyring::None,
+        past: Arc::default(),
+    }
+}
+
 /// How a life has ended by itself. Where nothing has gone wrong with its disk, it has no reason to.
 pub(super) fn how_it_ended(shared: &Shared, at: usize, gone: Gone) -> Ended {
     let Gone(what) = gone;
     let mut books = shared.books();
     let faulted = books.take_fault(at);
     let (id, dead) = (books.slots[at].id, books.slots[at].disk.is_dead());
+    if std::mem::take(&mut books.slots[at].guarded) {
+        return Ended::Refused;
+    }
     if !dead && !faulted {
         shared.note(id, "died", [id, 0, 0], || (*what).to_owned());
         books.remember(id, Event::StartRefused { why: format!("died of {what}"), faulted });
@@ -97,7 +116,7 @@ fn refused(books: &mut Books, at: usize, why: String, faulted: bool) -> Ended {
     let slot = &books.slots[at];
     let (id, robbed, keyring) = (slot.id, slot.robbed, slot.keyring);
     let expected = match why.as_str() {
-        "sidecar-missing" | "sidecar-stale" if robbed => {
+        "sidecar-missing" | "sidecar-stale" | "epoch-behind" if robbed => {
             books.hit(ClusterPlace::SidecarLossRefused);
             books.push(ClusterEvent::StartedWithoutItsSidecar { node: id, refusal: Some(why.clone()) });
             true
@@ -162,7 +181,7 @@ impl Replica {
         }
         drop(books);
         let core = Remains::new(Core { raw, member });
-        Ok(Replica {
+        let replica = Replica {
             shared: Arc::clone(shared),
             slot: at,
             id,
@@ -173,12 +192,16 @@ impl Replica {
             removed,
             keyring,
             lives,
+            committed_at_start: hard.commit,
             hard,
             led: 0,
             snapshots: BTreeMap::new(),
             outbox: Vec::new(),
             since_look: 0,
-        })
+            replayed: false,
+        };
+        replica.note_log_start();
+        Ok(replica)
     }
 }
 
@@ -198,9 +221,11 @@ fn below_raft(
         None if founder => found(shared, member)?,
         None => Store::blank(member.shared()),
     };
-    let applied = match shared.setup.subject.keeps_index() {
-        true => member.resume_after().expect("the subject keeps an index"),
-        false => go_back(member, &mut store)?,
+    let applied = match (shared.setup.subject.keeps_index(), member.resume_after()) {
+        (true, resume) => resume.expect("the subject keeps an index"),
+        // Its database is not behind its newest snapshot, and stays as it is.
+        (false, Some(resume)) if resume > 0 && resume >= store.snapshot_index() => resume,
+        (false, _) => go_back(member, &mut store)?,
     };
     let sessions = read_sessions(&member.shared()).map_err(broken("sessions"))?;
     Ok((store, applied, sessions))
@@ -219,7 +244,7 @@ fn found(shared: &Shared, member: &mut dyn Member) -> Result<Store, Gone> {
     metadata.term = 1;
     metadata.mut_conf_state().voters = founders;
     let mut host = |transaction: &WriteTransaction| refusable(|| Store::found(transaction, &snapshot));
-    if !member.apply(1, None, &mut host).advances() {
+    if !member.apply(1, Handed::Nothing, &mut host).advances() {
         return Err(Gone("foundation"));
     }
     Store::open(member.shared()).map_err(broken("store"))?.ok_or(Gone("foundation"))

@@ -14,6 +14,7 @@ impl Node<'_> {
         let Some(life) = &self.life else { return };
         let Some(look) = self.lookout.look(life.as_ref(), &self.disk) else { return };
         let Look { sidecar, memory, rows, data, stored, unreadable, uses, applied, .. } = look;
+        self.withdrawable |= self.ring && life.can_withdraw_kek();
         uses.into_iter().for_each(|used| self.remember_use(used));
         let (sidecar_expected, database_expected) = self.expected();
         let observation = Observation {
