@@ -22,7 +22,7 @@ pub enum WireError {
         /// The first byte of the body.
         got: u8,
     },
-    /// The rotation has a sub-tag without a [`RotationKind`].
+    /// The rotation has a sub-tag without a [`RotationKind`](super::RotationKind).
     #[error("rotation sub-tag {got:#04x} is unknown")]
     Subtag {
         /// The sub-tag.
