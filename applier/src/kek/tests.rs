@@ -1,5 +1,7 @@
 //! The KEK file's checks on both sides of each boundary, and blobs that must not open.
 
+mod ring;
+
 use std::collections::VecDeque;
 use std::fs;
 

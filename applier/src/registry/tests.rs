@@ -290,3 +290,81 @@ fn a_leftover_of_a_creation_is_removed_once_and_the_database_stays() {
     store.reopen();
     store.check(&[], 4, 0);
 }
+
+#[test]
+fn a_retirement_takes_every_row_of_its_key_and_no_other() {
+    let mut store = Store::new();
+    let rows: Vec<_> = [0, 4, 5, 6, u32::MAX]
+        .into_iter()
+        .flat_map(|dek_id| [0x1_0000, NODE, 0x1_ffff].map(|node| (key(dek_id, node), row(node, 1, 2))))
+        .collect();
+    store.commit(&change(&rows, Some(7), None));
+    let retired = Change { retired: DekId::new(5), ..change(&[], Some(8), Some(8)) };
+    store.commit(&retired);
+    let left: Vec<_> = rows.iter().copied().filter(|(key, _)| key.dek_id != 5).collect();
+    assert_eq!(left.len(), rows.len() - 3);
+    store.check(&left, 8, 8);
+    store.commit(&retired);
+    store.check(&left, 8, 8);
+}
+
+fn local(store: &mut Store) -> Local {
+    store.reopen();
+    store.registry().local().expect("a working disk")
+}
+
+#[test]
+fn a_rewrap_moves_the_promise_and_ends_that_of_its_own_kek_alone() {
+    let [old, new, newer] = [1, 2, 3].map(KekCheck::from_u64);
+    let mut store = Store::new();
+    let rewrapped = |check| Change { rewrapped: Some(check), ..Change::default() };
+    let keep = |store: &mut Store, change| store.registry().keep(change).expect("a working disk");
+    keep(&mut store, LocalChange::Promise(old));
+    keep(&mut store, LocalChange::PromiseNext(new));
+    let promised = |store: &mut Store| (local(store).kek, local(store).next_kek);
+    assert_eq!(promised(&mut store), (Some(old), Some(new)));
+    store.commit(&rewrapped(new));
+    assert_eq!(promised(&mut store), (Some(new), None));
+    keep(&mut store, LocalChange::PromiseNext(newer));
+    store.commit(&rewrapped(new));
+    assert_eq!(promised(&mut store), (Some(new), Some(newer)));
+    let past = RegistrySnapshot::default();
+    store.registry().restore(&past, None, &mut |_| Ok(())).expect("a working disk");
+    assert_eq!(promised(&mut store), (Some(new), Some(newer)));
+}
+
+#[test]
+fn claimed_epochs_last_never_go_down_and_outlive_restores_and_retirements() {
+    let mut store = Store::new();
+    let epochs = |pairs: &[(u32, u16)]| {
+        let pair = |(id, epoch): &(u32, u16)| (DekId::new(*id).expect("not 0"), LocalEpoch(*epoch));
+        pairs.iter().map(pair).collect::<BTreeMap<_, _>>()
+    };
+    let claim = |store: &mut Store, id, epoch| {
+        let id = DekId::new(id).expect("not 0");
+        store.registry().keep(LocalChange::Claim(id, LocalEpoch(epoch))).expect("a working disk");
+    };
+    for (id, epoch) in [(1, 1), (u32::MAX, u16::MAX), (1, 4), (1, 3), (10, 2)] {
+        claim(&mut store, id, epoch);
+    }
+    let expected = epochs(&[(1, 4), (10, 2), (u32::MAX, u16::MAX)]);
+    assert_eq!(local(&mut store).epochs, expected);
+    store.commit(&Change { retired: DekId::new(1), ..Change::default() });
+    store.registry().restore(&RegistrySnapshot::default(), None, &mut |_| Ok(())).expect("a working disk");
+    assert_eq!(local(&mut store).epochs, expected);
+}
+
+#[test]
+fn a_local_value_that_this_build_does_not_know_is_an_error() {
+    const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("encryption.local");
+    for (name, value) in [("later", 1), ("epoch:", 1), ("epoch:0", 1), ("epoch:x", 1), ("epoch:1", 0x1_0000)]
+    {
+        let mut store = Store::new();
+        let mut host = |transaction: &redb::WriteTransaction| {
+            transaction.open_table(LOCAL).expect("it exists").insert(name, value).expect("an open table");
+            Ok(())
+        };
+        store.registry().commit(&Change::default(), &mut host).expect("a working disk");
+        assert_eq!(store.registry().local(), Err(RegistryError::Local { name: name.to_owned() }));
+    }
+}

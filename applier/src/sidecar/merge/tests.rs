@@ -4,7 +4,8 @@ use super::*;
 use crate::ids::Purpose;
 use std::collections::BTreeMap;
 
-use crate::sidecar::{Active, Cutovers, EntryName, KeyRecord};
+use crate::ports::KekCheck;
+use crate::sidecar::{Active, Cutovers, EntryName, KekInForce, KeyRecord};
 
 fn id(id: u32) -> DekId {
     DekId::new(id).expect("not 0")
@@ -153,4 +154,134 @@ fn other_active_keys_after_the_same_entry_are_another_log() {
         let result = merged(Some(own), Some(theirs)).expect("one log").expect("a sidecar");
         assert_eq!(result.active.storage, id(1));
     }
+}
+
+/// The entry at `index`, whatever it is.
+fn name(index: u64) -> EntryName {
+    EntryName { raft_index: RaftIndex(index), sha256: [index as u8; 32] }
+}
+
+/// Both ways round: `one` is the node's own and `other` the snapshot's, and the reverse. Reaches are indices of rows.
+#[track_caller]
+fn check_both(
+    (one, one_reach): (&Sidecar, u64),
+    (other, other_reach): (&Sidecar, u64),
+    expected: Result<&Sidecar, Divergence>,
+) {
+    let (one, other) = ((Some(one), RaftIndex(one_reach)), (Some(other), RaftIndex(other_reach)));
+    for result in [merge(one, other), merge(other, one)] {
+        match (expected, result) {
+            (Ok(expected), Ok(Some(found))) => {
+                let mut found = found;
+                for (id, key) in &mut found.keys {
+                    key.created.clone_from(&expected.keys[id].created);
+                    key.local_epoch = expected.keys[id].local_epoch;
+                }
+                assert_eq!(found, *expected);
+            }
+            (Err(expected), Err(found)) => assert_eq!(found, expected),
+            (expected, found) => panic!("{expected:?}, and found {found:?}"),
+        }
+    }
+}
+
+fn at(index: u64, sidecar: Sidecar) -> Sidecar {
+    Sidecar { raft_applied_index: RaftIndex(index), ..sidecar }
+}
+
+#[test]
+fn a_cutover_is_the_same_entry_on_both_or_stands_behind_what_the_other_reaches() {
+    for purpose in [Purpose::Storage, Purpose::Raft] {
+        let before = after(&[5], 7);
+        let with = |index, name| {
+            at(index, Sidecar { cutovers: Cutovers::default().with(purpose, name), ..before.clone() })
+        };
+        let on = with(6, name(6));
+        check_both((&on, 6), (&before, 5), Ok(&on));
+        // Its rows are at 6, so it has applied the entry that is a cutover on the other side.
+        check_both((&on, 6), (&before, 6), Err(Divergence::Cutover(purpose)));
+        check_both((&on, 6), (&on, 9), Ok(&on));
+        let mut other = name(6);
+        other.sha256[0] ^= 1;
+        check_both((&on, 6), (&with(6, other), 6), Err(Divergence::Cutover(purpose)));
+        check_both((&on, 6), (&with(7, name(7)), 7), Err(Divergence::Cutover(purpose)));
+    }
+}
+
+fn retire(mut sidecar: Sidecar, key: u32, index: u64) -> Sidecar {
+    let record = sidecar.keys.remove(&id(key)).expect("it is there");
+    let stone =
+        Tombstone { purpose: record.purpose, installed: record.name, retired: name(index), digest: [9; 32] };
+    sidecar.retired.insert(id(key), stone);
+    at(index, sidecar)
+}
+
+#[test]
+fn a_retired_key_is_retired_on_both_or_not_yet_on_one() {
+    let before = after(&[5], 7);
+    let retired = retire(before.clone(), 1, 6);
+    check_both((&retired, 6), (&before, 5), Ok(&retired));
+    check_both((&retired, 6), (&before, 6), Err(Divergence::Key(id(1))));
+    check_both((&retired, 6), (&retired, 9), Ok(&retired));
+    check_both((&retired, 6), (&retire(before.clone(), 1, 7), 7), Err(Divergence::Key(id(1))));
+    let changes: [fn(&mut Tombstone); 4] = [
+        |stone| stone.digest[0] ^= 1,
+        |stone| stone.retired.sha256[0] ^= 1,
+        |stone| stone.installed.sha256[0] ^= 1,
+        |stone| stone.purpose = Purpose::Raft,
+    ];
+    for change in changes {
+        let mut other = retired.clone();
+        change(other.retired.get_mut(&id(1)).expect("retired"));
+        check_both((&retired, 6), (&other, 6), Err(Divergence::Key(id(1))));
+    }
+    // A key that was not yet installed on the other side, and is retired here already.
+    let both = retire(after(&[5, 6], 7), 5, 8);
+    check_both((&both, 8), (&after(&[], 8), 4), Ok(&both));
+    check_both((&both, 8), (&at(6, after(&[6], 8)), 6), Err(Divergence::Key(id(5))));
+    // The tombstone and the key are of other entries.
+    let mut other = before;
+    other.keys.get_mut(&id(1)).expect("bootstrapped").name.sha256[0] ^= 1;
+    check_both((&retired, 6), (&other, 5), Err(Divergence::Key(id(1))));
+}
+
+fn rewrap(mut sidecar: Sidecar, generation: u32, index: u64) -> Sidecar {
+    sidecar.keys.values_mut().for_each(|key| key.wrapped = vec![generation as u8; 60]);
+    sidecar.kek = Some(KekInForce { generation, check: KekCheck([generation as u8; 8]), name: name(index) });
+    at(index, sidecar)
+}
+
+#[test]
+fn a_rewrap_is_the_same_on_both_or_stands_behind_what_the_other_reaches() {
+    let before = after(&[5], 7);
+    let one = rewrap(before.clone(), 1, 6);
+    check_both((&one, 6), (&before, 5), Ok(&one));
+    check_both((&one, 6), (&before, 6), Err(Divergence::Rewrap));
+    check_both((&one, 6), (&one, 9), Ok(&one));
+    let two = rewrap(one.clone(), 2, 8);
+    check_both((&two, 8), (&one, 7), Ok(&two));
+    check_both((&two, 8), (&one, 8), Err(Divergence::Rewrap));
+    check_both((&two, 8), (&before, 5), Ok(&two));
+    let changes: [fn(&mut KekInForce); 2] =
+        [|kek| kek.name.sha256[0] ^= 1, |kek| kek.check = KekCheck([7; 8])];
+    for change in changes {
+        let mut other = one.clone();
+        change(other.kek.as_mut().expect("rewrapped"));
+        check_both((&one, 6), (&other, 6), Err(Divergence::Rewrap));
+    }
+    // In one generation every key has one wrapping.
+    let mut other = one.clone();
+    other.keys.get_mut(&id(5)).expect("rotated").wrapped[0] ^= 1;
+    check_both((&one, 6), (&other, 6), Err(Divergence::Key(id(5))));
+}
+
+#[test]
+fn a_side_that_is_ahead_in_one_thing_is_behind_in_nothing() {
+    // The newer one lacks a cutover that the older one has.
+    let older =
+        at(6, Sidecar { cutovers: Cutovers { storage: Some(name(6)), raft: None }, ..after(&[5], 7) });
+    let newer = rewrap(after(&[5], 8), 1, 7);
+    check_both((&older, 6), (&newer, 7), Err(Divergence::Cutover(Purpose::Storage)));
+    let newer = Sidecar { cutovers: older.cutovers, ..newer };
+    check_both((&older, 6), (&newer, 7), Ok(&newer));
 }
