@@ -257,6 +257,11 @@ impl Books {
         }
     }
 
+    /// Whether a member that was removed by the entry at `index`, or before, was added again under its id since.
+    pub(super) fn is_back(&self, id: u64, index: u64) -> bool {
+        self.members.by > index && is_member(&self.members.conf, id)
+    }
+
     /// Machines whose process runs.
     pub(super) fn up(&self) -> Vec<usize> {
         let up = |(at, slot): (usize, &Slot)| (slot.status == Status::Up).then_some(at);

@@ -151,7 +151,9 @@ impl Replica {
             }
         };
         let hard = store.hard().clone();
-        let removed = !store.conf().voters.is_empty() && !is_member(store.conf(), id);
+        let removed = !store.conf().voters.is_empty()
+            && !is_member(store.conf(), id)
+            && !shared.books().is_back(id, applied);
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
