@@ -6,7 +6,7 @@ use applier::apply::NotSealed;
 use applier::outcome::{ApplyError, NoOp, Reject};
 use applier::registry::Clash;
 use applier::wire::{Entry, Row};
-use applier::{Claim, ClaimError, DekId, NodeId, Outcome, Purpose, RaftIndex, Sealer, StartError};
+use applier::{Admission, Claim, ClaimError, DekId, NodeId, Outcome, Purpose, RaftIndex, Sealer, StartError};
 
 use crate::adoption::foreign_node;
 use crate::harness::{
@@ -174,8 +174,10 @@ fn a_claim_that_others_have_overtaken_is_made_anew() {
     let mut world = World::with(&[bootstrap()]);
     let row = propose(&mut world, TERM, Purpose::Storage);
     assert_eq!(next(&mut world, &registration(1, N1, 7)), Outcome::Applied);
+    assert!(world.node().sealer(TERM, Purpose::Storage).is_none(), "another epoch is not the claimed one");
     let clash = Clash::EpochRollback { dek_id: 1, full_node_id: N1, last_seen: 7, got: 1 };
-    world.check_rejected(3, &Entry::Registration(row), clash);
+    let refused = Admission::Refused(clash.into());
+    assert_eq!(world.node().admit(&Entry::Registration(row).encode()), refused);
     assert_eq!(propose(&mut world, TERM, Purpose::Storage).local_epoch, 8);
     assert_eq!(durable(&world, id(1)), (8, 8));
     let sealer = claim(&mut world, TERM, Purpose::Storage);
