@@ -158,6 +158,17 @@ pub enum NotNow {
         /// Who.
         member: u64,
     },
+    /// A member does not have the KEK that keys are to be wrapped under.
+    #[error(
+        "member {member} does not have the KEK with the check value {wanted}; configure it there as the current one, with \
+         the one that it has as the previous one, and restart"
+    )]
+    LacksKek {
+        /// Who.
+        member: u64,
+        /// The check value.
+        wanted: KekCheck,
+    },
 }
 
 impl Leadership {
@@ -238,28 +249,32 @@ impl Leadership {
     ) -> Result<(), NotNow> {
         self.leading()?;
         let own = own.ok_or(NotNow::NoKeyringHere)?;
-        self.all(members, |answer| answer.keyring == Some(own))
+        self.all(members, |answer| answer.keyring == Some(own), |member| NotNow::OtherKek { member })
     }
 
     /// Whether every one of `members` has answered in this term, with the KEK whose check value is `wanted`, in force or
     /// as the next one. A rewrap needs that of all members, this node among them. A new member that comes to a cluster
-    /// behind a rewrap needs it too, and is not [`capable`](Leadership::capable) before it has applied that rewrap itself.
+    /// behind a rewrap needs it too, and is not [`capable`](Leadership::capable) before it has applied that rewrap itself; where
+    /// the log, or the snapshot that it is to be sent, begins before that, it needs the previous KEK as well.
     ///
     /// # Errors
-    /// [`NotNow::NotLeader`], [`NotNow::Unprobed`] and then the first member that does not have it.
+    /// [`NotNow::NotLeader`], [`NotNow::Unprobed`] and then the first member that does not have it, [`NotNow::NoKeyring`] or
+    /// [`NotNow::LacksKek`].
     pub fn ready_to_rewrap(
         &self,
         members: impl IntoIterator<Item = u64>,
         wanted: KekCheck,
     ) -> Result<(), NotNow> {
         self.leading()?;
-        self.all(members, |answer| [answer.keyring, answer.next].contains(&Some(wanted)))
+        let has = |answer: &Capability| [answer.keyring, answer.next].contains(&Some(wanted));
+        self.all(members, has, |member| NotNow::LacksKek { member, wanted })
     }
 
     fn all(
         &self,
         members: impl IntoIterator<Item = u64>,
         is_fit: impl Fn(&Capability) -> bool,
+        unfit: impl Fn(u64) -> NotNow,
     ) -> Result<(), NotNow> {
         let members: Vec<u64> = members.into_iter().collect();
         let unprobed = self.unprobed(members.iter().copied());
@@ -270,7 +285,7 @@ impl Leadership {
             match &self.answers[&member] {
                 answer if is_fit(answer) => {}
                 Capability { keyring: None, .. } => return Err(NotNow::NoKeyring { member }),
-                Capability { keyring: Some(_), .. } => return Err(NotNow::OtherKek { member }),
+                Capability { keyring: Some(_), .. } => return Err(unfit(member)),
             }
         }
         Ok(())

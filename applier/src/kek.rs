@@ -109,6 +109,9 @@ fn split(blob: &[u8]) -> Option<(&[u8; NONCE_LEN], &[u8; KEY_LEN], &[u8; TAG_LEN
 /// 3  where `Applier::kek_status` says that the previous one may be withdrawn, start that node without it
 /// ```
 ///
+/// Once a member has promised to keep the new one it does not start without both, until the rewrap is applied: that may be
+/// committed already. So neither is destroyed in between, and a rewrap that was begun is finished before another one.
+///
 /// Which of them is *in force*, so that wrapped keys are judged under it and under no other, is decided by the log alone:
 /// the one that the newest rewrap names; before the first rewrap the one that this node has promised to keep; before any
 /// promise the previous one, where there is one.

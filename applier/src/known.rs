@@ -6,12 +6,13 @@
 //! host    load the KEK file                                  KekError
 //! host    what was configured (see `preflight`)              StartError
 //! open    the database: is there, locked, whole              DatabaseMissing, OpenError
-//! start   sync the directories, remove a leftover
-//!         the KEK that was promised                          KeyringRequired, KeyringPromised, OtherKek
+//! start   sync the directory of the database
+//!         the KEKs that were promised                        KeyringRequired, KeyringPromised, OtherKek
+//!         sync the directory of the sidecar, remove a leftover
 //!         read the sidecar                                   Sidecar (damaged)
 //!         the snapshot's raft cutover is the sidecar's       CutoverDivergence
-//!         the database's proof                               SidecarMissing, SidecarStale
-//!         every key opens, no two are equal                  KekMismatch, EqualKeyBytes
+//!         the database's proof                               SidecarMissing, SidecarStale, EpochBehind
+//!         every key opens, no two are equal                  KekMissing, KekMismatch, EqualKeyBytes
 //!         no two nodes share the 16 bits of a nonce          NodeIdCollision
 //!         a log in envelopes is the only one                 ShardGroups
 //!         write the sidecar once more, load the keys

@@ -66,7 +66,9 @@
 //! A node that has begun to lead, and has applied the first entry of its term, asks [`Applier::claim`] for both purposes, and
 //! proposes what it is given, one at a time. When those are applied, [`Applier::sealer`] has what it seals with, until it
 //! leads no more or the key is rotated. A node that has used up the epochs of a key, 65,535 of them, goes on reading and
-//! applying; a rotation gives it a new key and all epochs back. Nothing else ever moves an epoch, so a node that crashes
+//! applying; a rotation gives it a new key and all epochs back. Behind the raft cutover it cannot propose that rotation itself, since
+//! it could not seal it: whoever leads with the last epoch of a raft key (see [`Sealer::nonces`]) rotates it while that claim
+//! is held, or hands over to a member that has epochs left. Nothing else ever moves an epoch, so a node that crashes
 //! again and again at its start uses up none.
 //!
 //! # Cutting over

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::ids::LocalEpoch;
+use crate::ids::{LocalEpoch, NodeId};
 
 /// A nonce of AES-GCM in the layout of this module. Ordered as its parts are: by node, epoch, count.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,13 @@ impl Nonce {
         let [c, d] = epoch.0.to_be_bytes();
         let [e, f, g, h, i, j, k, l] = count.to_be_bytes();
         Nonce([a, b, c, d, e, f, g, h, i, j, k, l])
+    }
+
+    /// The one nonce that a node may use under an epoch that it has made durable and does not hold yet. The count carries the
+    /// bits of its id that `node16` lacks, so that two nodes which share those never have the same one:
+    /// `1 bit set | 15 zeros | the upper 48 bits of the id`.
+    pub const fn reserved(node: NodeId, epoch: LocalEpoch) -> Nonce {
+        Nonce::new(node.node16(), epoch, !COUNT_MAX | node.get() >> 16)
     }
 
     /// A nonce that was found in an envelope. Any 12 bytes are one.
@@ -73,13 +80,17 @@ pub struct NonceExhausted {
     pub epoch: LocalEpoch,
 }
 
-/// Issues the nonces of one node, epoch and key: counts 1, 2, 3 and so on up to `u64::MAX`, each once, from any number
+/// The highest count that a factory issues. Counts above it, with the highest bit set, are kept for what a node seals before
+/// it holds a claim, see [`Nonce::reserved`].
+pub const COUNT_MAX: u64 = u64::MAX >> 1;
+
+/// Issues the nonces of one node, epoch and key: counts 1, 2, 3 and so on up to [`COUNT_MAX`], each once, from any number
 /// of threads. It can't be cloned, because a copy would issue the same ones again.
 #[derive(Debug)]
 pub struct NonceFactory {
     node16: u16,
     epoch: LocalEpoch,
-    /// The newest count that was issued. It stops at `u64::MAX` instead of wrapping, so that it is the latch as well.
+    /// The newest count that was issued. It stops at `COUNT_MAX` instead of wrapping, so that it is the latch as well.
     issued: AtomicU64,
 }
 
@@ -98,12 +109,14 @@ impl NonceFactory {
     /// The next nonce.
     ///
     /// # Errors
-    /// [`NonceExhausted`] after the count `u64::MAX`, on this call and on every later one.
+    /// [`NonceExhausted`] after the count [`COUNT_MAX`], on this call and on every later one.
     pub fn next(&self) -> Result<Nonce, NonceExhausted> {
         // Nothing but the count itself is handed over between threads, and its own order is total in any ordering.
         let before = self
             .issued
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |issued| issued.checked_add(1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |issued| {
+                (issued < COUNT_MAX).then(|| issued + 1)
+            })
             .map_err(|_| NonceExhausted { node16: self.node16, epoch: self.epoch })?;
         Ok(Nonce::new(self.node16, self.epoch, before + 1))
     }
@@ -155,8 +168,8 @@ mod tests {
 
     #[test]
     fn the_last_count_is_issued_and_nothing_ever_after() {
-        let factory = NonceFactory::starting_after(0x1234, EPOCH, u64::MAX - 1);
-        assert_eq!(factory.next(), Ok(Nonce::new(0x1234, EPOCH, u64::MAX)));
+        let factory = NonceFactory::starting_after(0x1234, EPOCH, COUNT_MAX - 1);
+        assert_eq!(factory.next(), Ok(Nonce::new(0x1234, EPOCH, COUNT_MAX)));
         for _ in 0..3 {
             assert_eq!(factory.next(), Err(NonceExhausted { node16: 0x1234, epoch: EPOCH }));
         }
@@ -183,11 +196,11 @@ mod tests {
     #[test]
     fn many_threads_get_each_nonce_before_exhaustion_once_and_none_after_it() {
         let left = 1_000;
-        let factory = NonceFactory::starting_after(1, EPOCH, u64::MAX - left);
+        let factory = NonceFactory::starting_after(1, EPOCH, COUNT_MAX - left);
         let nonces = draw(&factory, 5_000);
         let counts: BTreeSet<u64> = nonces.iter().map(Nonce::count).collect();
         assert_eq!(nonces.len() as u64, left);
-        assert_eq!(counts, (u64::MAX - left + 1..=u64::MAX).collect());
+        assert_eq!(counts, (COUNT_MAX - left + 1..=COUNT_MAX).collect());
         assert!(factory.next().is_err());
     }
 }

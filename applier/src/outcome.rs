@@ -402,8 +402,8 @@ pub enum StartError {
     /// The host's snapshot and the sidecar are of different histories.
     #[error(
         "the newest snapshot here has its raft cutover at index {snapshot}, and the sidecar has it at {sidecar} (0: none, \
-         or no sidecar); configure this node's sidecar path and KEK, put its newest sidecar back if it is another one, or \
-         remove this node and add it again"
+         or no sidecar); configure this node's sidecar path and KEK; if the sidecar is lost, or not this node's newest, put that back, \
+         have it written anew from a healthy peer's snapshot (resync), or remove this node and add it again"
     )]
     CutoverDivergence {
         /// Index that the snapshot carries.

@@ -122,6 +122,7 @@ mod tests {
     use super::*;
     use crate::cipher::Cipher;
     use crate::envelope::Envelope;
+    use crate::nonce::COUNT_MAX;
     use crate::nonce::Nonce;
     use crate::secret::Dek;
 
@@ -178,13 +179,13 @@ mod tests {
     fn the_last_nonce_seals_and_nothing_is_sealed_after_it() {
         let exhausted = SealError::NonceExhausted(NonceExhausted { node16: 0x1234, epoch: EPOCH });
         for purpose in [Purpose::Storage, Purpose::Raft] {
-            let nonces = NonceFactory::starting_after(0x1234, EPOCH, u64::MAX - 1);
+            let nonces = NonceFactory::starting_after(0x1234, EPOCH, COUNT_MAX - 1);
             let sealer = Sealer::with_nonces(purpose, id(), nonces, &keystore()).expect("loaded");
             let seal = || match purpose {
                 Purpose::Storage => sealer.seal_value(0, b"key", b"value"),
                 Purpose::Raft => sealer.seal_entry(b"entry"),
             };
-            assert_eq!(nonce(&seal().expect("one nonce is left")).count(), u64::MAX);
+            assert_eq!(nonce(&seal().expect("one nonce is left")).count(), COUNT_MAX);
             assert_eq!(seal(), Err(exhausted));
             assert_eq!(seal(), Err(exhausted));
         }

@@ -86,18 +86,24 @@ pub(super) fn retire(dir: &str, id: u32) -> Said {
     let mut node = leader(dir)?;
     let known = DekId::new(id).and_then(|id| Some((id, bootstrapped(&node).ok()?.keys.get(&id)?.purpose)));
     let (id, purpose) = known.ok_or(Error::NoSuchKey(id))?;
+    // Of a key in use the applier itself says so.
+    if node.applier.active(purpose) != Some(id) {
+        unreferenced(&node, id)?;
+    }
+    let entry = node.bare(RotationKind::RetireDek, id, purpose)?;
+    done(node.propose(&entry)?, &format!("key {id} is retired"))
+}
+
+fn unreferenced(node: &Node, id: DekId) -> Result<(), Error> {
     let values = node.values()?;
     let mut sealed = values.iter().filter(|(_, stored)| show::sealed_under(stored) == Some(id));
     if let Some((example, _)) = sealed.next() {
         return Err(Error::KeyOfValues { id, count: 1 + sealed.count(), example: example.clone() });
     }
-    let count = entries_under(&node, id);
-    let is_active = node.applier.active(purpose) == Some(id);
-    if count > 0 && !is_active {
-        return Err(Error::KeyOfEntries { id, count });
+    match entries_under(node, id) {
+        0 => Ok(()),
+        count => Err(Error::KeyOfEntries { id, count }),
     }
-    let entry = node.bare(RotationKind::RetireDek, id, purpose)?;
-    done(node.propose(&entry)?, &format!("key {id} is retired"))
 }
 
 /// Exchanges the KEK. Wherever this ends, running it again goes on from there.

@@ -29,6 +29,9 @@
 //!
 //! Exit status: 0 done, 1 refused or found wrong, 2 wrong usage.
 //!
+//! Each process that seals entries uses up one of the 65,535 epochs of the raft key, and a rotation, too, is sealed: in a
+//! cluster of one nobody else could seal it, so rotate that key before they are used up. `status` has the epochs.
+//!
 //! What it leaves out: other members, and so elections, replication and snapshots. A cluster of one also has nobody who
 //! remembers its epochs: to go on in a backup of the directory would be to issue nonces twice. What a backup is good for is
 //! to read the values, and to put them into a new directory.

@@ -216,7 +216,7 @@ impl Node {
     /// Makes durable that this node keeps its current KEK, and says so to the leader, which is the same node.
     pub(super) fn promise(&mut self) -> Result<(), Error> {
         let wanted = self.keks.ring().current().map_err(applier::StartError::from)?;
-        let capability = self.applier.promise(wanted)?;
+        let capability = self.applier.promise(wanted, 0)?;
         let node = self.applier.node().get();
         self.leadership.answered(self.term, node, capability);
         Ok(self.leadership.ready_to_rewrap([node], wanted)?)

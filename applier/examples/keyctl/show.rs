@@ -147,15 +147,15 @@ fn text(status: &Status) -> String {
         kek.file,
         previous.unwrap_or_default()
     ));
-    for (what, index) in [("values", cutovers.storage), ("entries", cutovers.raft)] {
-        line(match index {
-            0 => format!("{what:<9} clear"),
-            index => format!("{what:<9} sealed since index {index}"),
-        });
-    }
+    let sealed = |index: u64| match index {
+        0 => "clear".to_owned(),
+        index => format!("sealed since index {index}"),
+    };
+    line(format!("entries   {}", sealed(cutovers.raft)));
+    line(format!("values    {}; there are {}", sealed(cutovers.storage), status.values));
     for key in &status.keys {
         line(format!(
-            "key {:<5} {:<7} {:<7} epoch {} (registered: {}), {} values, from index {}",
+            "key {:<5} {:<7} {:<7} epoch {} (registered: {}), values: {}, from index {}",
             key.id,
             key.purpose,
             if key.active { "active" } else { "reading" },
@@ -168,7 +168,6 @@ fn text(status: &Status) -> String {
     for key in &status.retired {
         line(format!("key {:<5} {:<7} retired at index {}", key.id, key.purpose, key.retired_index));
     }
-    line(format!("{} values", status.values));
     out.truncate(out.trim_end().len());
     out
 }
@@ -236,7 +235,7 @@ pub(super) fn verify(dir: &str) -> Result<String, Error> {
     wrong.extend(registry_against_sidecar(&node)?);
     match wrong.is_empty() {
         true => Ok(format!(
-            "sound: {} keys, {} values, {} entries",
+            "sound; keys: {}, values: {}, entries: {}",
             node.applier.keystore().len(),
             values.len(),
             node.log.records().len()

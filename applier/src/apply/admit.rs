@@ -100,14 +100,18 @@ impl<F: Files, R: Registry> Applier<F, R> {
     /// committed because of the answer, and without this KEK the node could never apply it. An answer that keeps the
     /// leader from it binds nobody, so that a node with the wrong KEK can be given the right one.
     ///
+    /// `generation` is the leader's: how many times its keys were wrapped anew. A node that lacks some of these rewraps promises
+    /// to keep the leader's KEK, and goes on opening what comes before them with its own.
+    ///
     /// # Errors
     /// [`PromiseError`].
-    pub fn promise(&mut self, wanted: KekCheck) -> Result<Capability, PromiseError> {
+    pub fn promise(&mut self, wanted: KekCheck, generation: u32) -> Result<Capability, PromiseError> {
         let capability = self.capability()?;
         let Some(found) = capability.keyring else { return Ok(capability) };
-        let change = if wanted == found && self.local.kek.is_none() {
+        let is_behind = generation > self.sidecar().map_or(0, |sidecar| sidecar.generation());
+        let change = if wanted == found && self.local.kek.is_none() && !is_behind {
             LocalChange::Promise(found)
-        } else if capability.next == Some(wanted) {
+        } else if capability.next == Some(wanted) || (wanted == found && is_behind) {
             match self.local.next_kek {
                 Some(promised) if promised == wanted => return Ok(capability),
                 Some(promised) => return Err(PromiseError::OtherRewrap { promised, wanted }),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::time_of_creation;
 use super::{Applier, Held, start};
-use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
+use crate::ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
 use crate::outcome::{HaltCause, StartError};
 use crate::ports::{Clock, Files};
 use crate::registry::{
@@ -83,6 +83,19 @@ pub enum AdoptError {
         "the sidecar has no active {0:?} key: bootstrap never finished here; remove this node and add it again"
     )]
     NotActive(Purpose),
+    /// This node has sealed under an epoch that its row does not say, which nobody would know of if its disk were lost.
+    #[error(
+        "this node may have sealed under epoch {sealed} of key {id}, and its row says {registered:?}; let the reference \
+         system register that epoch first"
+    )]
+    NotRegistered {
+        /// The key.
+        id: DekId,
+        /// Epoch in the sidecar.
+        sealed: LocalEpoch,
+        /// Epoch in the row, where there is one.
+        registered: Option<u16>,
+    },
     /// A row that the reference system cannot have written, for an unknown key or under another node's bits.
     #[error("the row {0:?} does not belong to a known key and its own node")]
     Row(RowKey),
@@ -122,6 +135,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         start::unwrap_all(kek, start::wrapped_keys(&sidecar))
             .map_err(|fault| AdoptError::Keys(fault.into()))?;
         check_rows(&sidecar, adoption)?;
+        check_registered(&sidecar, adoption, self.node)?;
         let target = RegistrySnapshot { rows: adoption.rows.clone(), applied_index: adoption.applied_index };
         let found = self.registry.snapshot()?;
         if found != RegistrySnapshot::default() && found != target {
@@ -287,6 +301,21 @@ fn named(
         local_epoch: key.local_epoch,
         name: by.name,
     })
+}
+
+/// The reference raises the epochs of its active keys at each start, and seals behind a cutover before it registers them.
+fn check_registered(sidecar: &Sidecar, adoption: &Adoption, node: NodeId) -> Result<(), AdoptError> {
+    for purpose in [Purpose::Storage, Purpose::Raft] {
+        let id = sidecar.active.of(purpose);
+        let sealed = sidecar.keys[&id].local_epoch;
+        let row = adoption.rows.get(&RowKey::of(id.get(), node.get()));
+        let registered = row.filter(|row| row.full_node_id == node.get()).map(|row| row.last_seen);
+        let is_on = sidecar.cutovers.of(purpose).is_some();
+        if is_on && sealed > LocalEpoch(registered.unwrap_or(0)) {
+            return Err(AdoptError::NotRegistered { id, sealed, registered });
+        }
+    }
+    Ok(())
 }
 
 fn check_rows(sidecar: &Sidecar, adoption: &Adoption) -> Result<(), AdoptError> {

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Behind the raft cutover the registration of a raft claim has to be in an envelope like every other entry, and there is no
-//! claim yet to seal it under. It is sealed with the first nonce of the claim that it asks for, which is kept for it:
-//! whoever seals this registration again, a node that lost its disk and chose the same epoch included, seals the same
-//! bytes. Nothing else is ever sealed before its claim is held.
+//! claim yet to seal it under. It is sealed with a nonce that is kept for it, and that no other node has (see
+//! [`Nonce::reserved`]): whoever seals this registration again, a node that lost its disk and chose the same epoch included,
+//! seals the same bytes. Nothing else is ever sealed before its claim is held.
 //!
 //! A claim that is lost before its registration is applied has issued nothing else. A node that has lost its disk, or was given
 //! an old one, claims above its row, which is in the log of its cluster and above every epoch that it ever sealed under.
@@ -24,7 +24,7 @@ use crate::envelope::raft;
 use crate::envelope::storage::ValueHeader;
 use crate::ids::{DekId, LocalEpoch, NodeId, Purpose, RaftIndex};
 use crate::keystore::Keystore;
-use crate::nonce::{Nonce, NonceFactory};
+use crate::nonce::Nonce;
 use crate::outcome::{ApplyError, HaltCause};
 use crate::ports::Files;
 use crate::registry::{Clash, LocalChange, Registry, RegistryError, RowKey, WriterRow};
@@ -52,7 +52,10 @@ pub enum ClaimError {
     #[error(transparent)]
     NotNow(#[from] ApplyError),
     /// Every epoch was claimed.
-    #[error("this node has claimed every epoch under key {id}: rotate the key, and claim under the new one")]
+    #[error(
+        "this node has claimed every epoch under key {id}: have another member lead and rotate the key; behind the raft \
+         cutover this node can propose nothing any more until that is applied"
+    )]
     Exhausted {
         /// The key.
         id: DekId,
@@ -80,9 +83,6 @@ pub enum NotSealed {
     #[error(transparent)]
     Seal(#[from] SealError),
 }
-
-/// The nonce that is kept for the registration of a raft claim.
-const OWN_REGISTRATION: u64 = 1;
 
 /// The claims of one life.
 #[derive(Debug, Default)]
@@ -113,9 +113,7 @@ impl Claims {
             let raised =
                 row.is_some_and(|row| row.full_node_id == node.get() && row.last_seen == made.epoch.0);
             if raised && made.sealer.is_none() {
-                let issued = if made.purpose == Purpose::Raft { OWN_REGISTRATION } else { 0 };
-                let nonces = NonceFactory::starting_after(node.node16(), made.epoch, issued);
-                let sealer = Sealer::with_nonces(made.purpose, *id, nonces, keystore);
+                let sealer = Sealer::new(made.purpose, *id, made.epoch, node.node16(), keystore);
                 made.sealer = sealer.map(Arc::new);
             }
         }
@@ -228,23 +226,30 @@ impl<F: Files, R: Registry> Applier<F, R> {
         if payload != registration(id, self.node, made.epoch) {
             return Err(no_claim);
         }
-        let nonce = Nonce::new(self.node.node16(), made.epoch, OWN_REGISTRATION);
+        let nonce = Nonce::reserved(self.node, made.epoch);
         let sealed = raft::seal(&self.cipher(), id, &nonce, payload);
         Ok(Cow::Owned(sealed.expect("an active key is loaded, and a registration is short")))
     }
 
-    /// The registrations (opcode and body) that have to be applied before `node` becomes a member: one for each active key
-    /// under which it has no row, with epoch 0. They make sure of its low 16 bits.
+    /// The registrations (opcode and body) that have to be applied before `node` becomes a member beside `members`: one for
+    /// each active key under which it has no row, with epoch 0. They keep its low 16 bits for it under these keys.
     ///
     /// # Errors
-    /// [`ClaimError::Collision`] where another node has those: propose nothing, and give the new one another id. Else
-    /// [`ClaimError::NotNow`] and [`ClaimError::Registry`].
-    pub fn member_rows(&self, node: NodeId) -> Result<Vec<Vec<u8>>, ClaimError> {
+    /// [`ClaimError::Collision`] where a member has those, or a row under any key that is not retired is another node's:
+    /// propose nothing, and give the new one another id. Else [`ClaimError::NotNow`] and [`ClaimError::Registry`].
+    pub fn member_rows(&self, node: NodeId, members: &[NodeId]) -> Result<Vec<Vec<u8>>, ClaimError> {
         self.at_one_index()?;
         let Some(sidecar) = self.sidecar() else { return Ok(Vec::new()) };
+        let (active, got) = (sidecar.active, node.get());
+        let twin = members.iter().find(|member| **member != node && member.node16() == node.node16());
+        if let Some(existing) = twin.map(|twin| twin.get()) {
+            let dek_id = active.storage.get();
+            return Err(ClaimError::Collision(Clash::NodeCollision { dek_id, existing, got }));
+        }
         let mut missing = Vec::new();
-        for id in [sidecar.active.storage, sidecar.active.raft] {
-            if self.row(id, node)?.is_none() {
+        for id in sidecar.keys.keys().copied() {
+            let is_missing = self.row(id, node)?.is_none();
+            if is_missing && [active.storage, active.raft].contains(&id) {
                 missing.push(registration(id, node, LocalEpoch(0)));
             }
         }

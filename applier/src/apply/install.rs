@@ -81,6 +81,9 @@ pub enum InstallError {
 /// How a snapshot contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
+    /// No log reaches its index.
+    #[error("the snapshot is at the highest index that there is, which no log reaches")]
+    Index,
     /// Its sidecar has effects that its rows lack.
     #[error("the snapshot's sidecar is at index {sidecar} and its rows at {applied}")]
     SidecarAhead {
@@ -235,6 +238,9 @@ impl<F: Files, R: Registry> Applier<F, R> {
 pub(super) fn check_snapshot(snapshot: &Snapshot) -> Result<(), Malformed> {
     let Snapshot { registry, sidecar } = snapshot;
     let applied = registry.applied_index;
+    if applied == RaftIndex(u64::MAX) {
+        return Err(Malformed::Index);
+    }
     if let Some(sidecar) = sidecar {
         if sidecar.raft_applied_index > applied {
             return Err(Malformed::SidecarAhead { sidecar: sidecar.raft_applied_index, applied });

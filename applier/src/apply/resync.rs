@@ -53,7 +53,8 @@ pub enum ResyncError {
     /// This node's sidecar is there, and of another log; or this node has claimed epochs under a key that the peer never
     /// had.
     #[error(
-        "the snapshot and this node's sidecar do not come from one log: {0}; ask a peer of this node's own cluster"
+        "the snapshot and this node's sidecar do not come from one log: {0}; ask a peer of this node's own cluster, or if the \
+         file is another cluster's, move it away"
     )]
     DifferentLog(#[from] Divergence),
     /// The keys do not open here; the message is that of a start on them.

@@ -249,7 +249,7 @@ pub(super) fn in_force<'r>(
     ring.in_force(sidecar.kek.map(|kek| kek.check).or(local.kek))
 }
 
-pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl Iterator<Item = (DekId, &[u8])> {
+pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl ExactSizeIterator<Item = (DekId, &[u8])> {
     sidecar.keys.iter().map(|(id, key)| (*id, key.wrapped.as_slice()))
 }
 
@@ -273,9 +273,10 @@ impl From<KeyFault> for StartError {
 /// Opens every key and refuses two with the same bytes.
 pub(super) fn unwrap_all<'a>(
     kek: &dyn Kek,
-    wrapped: impl Iterator<Item = (DekId, &'a [u8])>,
+    wrapped: impl ExactSizeIterator<Item = (DekId, &'a [u8])>,
 ) -> Result<Vec<(DekId, Dek)>, KeyFault> {
-    let mut keys: Vec<(DekId, Dek)> = Vec::new();
+    // One that grew would leave copies of keys behind in what it outgrew.
+    let mut keys: Vec<(DekId, Dek)> = Vec::with_capacity(wrapped.len());
     for (id, blob) in wrapped {
         let key = kek.unwrap(blob).map_err(|error| match error {
             UnwrapError::Blob(fault) => KeyFault::DoesNotOpen { id, fault },

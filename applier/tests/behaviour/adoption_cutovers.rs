@@ -2,6 +2,7 @@
 
 use applier::apply::{AdoptError, Adoption};
 use applier::outcome::NoOp;
+use applier::registry::{RowKey, WriterRow};
 use applier::sidecar::EntryName;
 use applier::wire::Entry;
 use applier::{Claim, LocalEpoch, Outcome, Purpose, RaftIndex};
@@ -138,17 +139,23 @@ fn an_entry_that_is_no_cutover_of_a_key_of_the_file_is_refused() {
     check(BOTH_ON, &[at(7, &storage()), at(10, &raft())], AdoptError::Entry { index });
 }
 
-/// The reference has written under every epoch up to the one in its sidecar, whatever its rows say.
+/// The reference may have sealed under every epoch up to the one in its sidecar. What its rows do not say is lost with the disk.
 #[test]
-fn the_references_epochs_outlive_the_loss_of_the_sidecar() {
+fn the_references_epochs_are_registered_before_it_is_adopted_and_outlive_the_loss_of_the_sidecar() {
     let mut world = BOTH_ON.node();
-    let mut low = with(&[at(7, &storage()), at(8, &raft())]);
-    for (key, row) in &mut low.rows {
-        if (key.dek_id, row.full_node_id) == (5, N1) {
-            row.last_seen = 3;
-        }
+    let adoption = |last_seen: Option<u16>| {
+        let mut adoption = with(&[at(7, &storage()), at(8, &raft())]);
+        let is_own = |key: &RowKey, row: &WriterRow| (key.dek_id, row.full_node_id) == (5, N1);
+        adoption.rows.retain(|key, row| last_seen.is_some() || !is_own(key, row));
+        let own = adoption.rows.iter_mut().filter(|(key, row)| is_own(key, row));
+        own.for_each(|(_, row)| row.last_seen = last_seen.expect("else it is gone"));
+        adoption
+    };
+    for registered in [None, Some(3), Some(6)] {
+        let error = AdoptError::NotRegistered { id: id(5), sealed: LocalEpoch(7), registered };
+        assert_eq!(world.node_mut().adopt(&adoption(registered)), Err(error));
     }
-    assert_eq!(world.node_mut().adopt(&low), Ok(()));
+    assert_eq!(world.node_mut().adopt(&adoption(Some(7))), Ok(()));
     let epochs = [(id(5), LocalEpoch(7))].into();
     assert_eq!(world.lasting().local.epochs, epochs);
     let peer = world.node().snapshot().expect("at one index");

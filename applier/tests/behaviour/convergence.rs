@@ -85,11 +85,13 @@ impl Run {
         }
     }
 
-    /// Whichever call fails, however.
-    pub(crate) fn sweep_all(&self) {
-        self.sweep(|n| Fault::nth(n, EIO, Effect::Absent));
-        self.sweep(|n| Fault::nth(n, EIO, Effect::Present));
-        self.sweep(|n| Fault::nth(n, EIO, Effect::Absent).lasting());
+    /// Whichever call fails, in one way after the other. All ways at every call are for the closure over a simulated disk.
+    pub(crate) fn sweep_in_turn(&self) {
+        self.sweep(|n| match n % 3 {
+            0 => Fault::nth(n, EIO, Effect::Absent),
+            1 => Fault::nth(n, EIO, Effect::Present),
+            _ => Fault::nth(n, EIO, Effect::Absent).lasting(),
+        });
     }
 
     /// Rolled back to every earlier index and delivered again, with a crash at each commit or with none: the end is the

@@ -23,7 +23,7 @@ const CAPABLE: fn() -> Result<Capability, PromiseError> =
 /// A node with or without keys that has promised.
 fn promised(log: &[applier::wire::Entry]) -> World {
     let mut world = World::with(log);
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     world
 }
 
@@ -32,11 +32,11 @@ fn a_promise_is_recorded_once_and_lasts() {
     let mut world = promised(&[]);
     assert_eq!(world.lasting().local.kek, Some(own()));
     let before = world.state();
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     assert_eq!(world.state(), before, "what is recorded is not written again");
     world.restart();
     let before = world.state();
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     assert_eq!(world.state(), before);
     assert_eq!(world.apply(1, &bootstrap()), Outcome::Applied);
     let past = applier::registry::RegistrySnapshot::default();
@@ -49,7 +49,7 @@ fn a_promise_is_recorded_once_and_lasts() {
 fn a_promise_changes_nothing_else() {
     let mut world = World::with(&[bootstrap()]);
     let before = world.lasting();
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     let mut after = world.lasting();
     assert_eq!(after.local.kek.take(), Some(own()));
     assert_eq!(after, before);
@@ -60,7 +60,7 @@ fn a_promise_changes_nothing_else() {
 fn without_a_keyring_nothing_is_promised_and_nothing_written() {
     let mut world = World::started_without_keyring();
     let before = world.state();
-    assert_eq!(world.node_mut().promise(own()), Ok(Capability { keyring: None, next: None }));
+    assert_eq!(world.node_mut().promise(own(), 0), Ok(Capability { keyring: None, next: None }));
     assert_eq!(world.state(), before);
     world.keyring = true;
     world.kek = Arc::new(TestKek::of([9; 32]));
@@ -123,9 +123,9 @@ fn a_kek_that_cannot_be_asked_keeps_only_a_node_that_promised_from_starting() {
     world.kek.set_available(false);
     world.restart();
     assert_eq!(world.kek.asked(), 0, "nothing was promised, so nothing is asked");
-    assert_eq!(world.node_mut().promise(own()), Err(PromiseError::KekUnavailable(timed_out())));
+    assert_eq!(world.node_mut().promise(own(), 0), Err(PromiseError::KekUnavailable(timed_out())));
     world.kek.set_available(true);
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     let error = StartError::KekUnavailable(timed_out());
     check_refused(&mut world, |world| world.kek.set_available(false), &error);
 }
@@ -135,7 +135,7 @@ fn a_kek_that_cannot_be_asked_keeps_only_a_node_that_promised_from_starting() {
 fn check_no_promise(world: &mut World, error: &PromiseError) {
     for _ in 0..2 {
         let before = world.state();
-        assert_eq!(world.node_mut().promise(own()).as_ref(), Err(error));
+        assert_eq!(world.node_mut().promise(own(), 0).as_ref(), Err(error));
         assert_eq!(world.state(), before);
     }
 }
@@ -146,7 +146,7 @@ fn a_promise_that_cannot_be_made_is_none_and_may_be_made_later() {
     world.kek.set_available(false);
     check_no_promise(&mut world, &PromiseError::KekUnavailable(timed_out()));
     world.kek.set_available(true);
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_kek_that_becomes_another_one_in_a_life_does_not_change_the_promise() {
     check_no_promise(&mut world, &PromiseError::KekMissing { wanted: own() });
     world.kek = Arc::new(TestKek::new());
     world.restart();
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn a_promise_whose_commit_failed_poisons_and_was_either_made_or_not() {
     for (fault, recorded) in [(CommitFault::Absent, None), (CommitFault::Present, Some(own()))] {
         let mut world = World::started();
         world.registry.borrow_mut().commit = Some(fault);
-        assert_eq!(world.node_mut().promise(own()), Err(PromiseError::Halted(commit_error())));
+        assert_eq!(world.node_mut().promise(own(), 0), Err(PromiseError::Halted(commit_error())));
         world.check_poisoned(1, &bootstrap());
         world.restart();
         assert_eq!(world.lasting().local.kek, recorded);
-        assert_eq!(world.node_mut().promise(own()), CAPABLE());
+        assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     }
 }
 
@@ -177,9 +177,9 @@ fn a_promise_whose_commit_failed_poisons_and_was_either_made_or_not() {
 fn an_answer_that_keeps_the_leader_from_it_binds_nobody() {
     let mut world = World::started();
     let before = world.lasting();
-    assert_eq!(world.node_mut().promise(KekCheck([7; 8])), CAPABLE());
+    assert_eq!(world.node_mut().promise(KekCheck([7; 8]), 0), CAPABLE());
     assert_eq!(world.lasting(), before);
     assert_eq!(world.lasting().local.kek, None);
-    assert_eq!(world.node_mut().promise(own()), CAPABLE());
+    assert_eq!(world.node_mut().promise(own(), 0), CAPABLE());
     assert!(world.lasting().local.kek.is_some());
 }

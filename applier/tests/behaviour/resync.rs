@@ -85,10 +85,10 @@ fn put(world: &World, sidecar: Option<&[u8]>) {
 
 #[test]
 fn a_lost_a_damaged_and_an_old_sidecar_are_healed_by_every_peer_that_is_not_behind() {
-    for len in [3, 4, 6, 7, 10] {
+    for len in [3, 6, 10] {
         let stale = after(1).sidecar_bytes().expect("bootstrapped");
         for harm in harms(&stale) {
-            for peer in len..=10 {
+            for peer in [len, 10] {
                 let (mut world, before) = claimed(len);
                 world.stop();
                 put(&world, harm.as_deref());

@@ -201,7 +201,7 @@ fn redelivered_from_every_index_a_retirement_ends_in_the_same_state() {
 
 #[test]
 fn whatever_call_fails_a_retirement_ends_where_a_calm_run_ends() {
-    run().sweep_all();
+    run().sweep_in_turn();
 }
 
 const STEPS: [(Op, &str, bool); 7] = [

@@ -220,7 +220,7 @@ fn a_start_without_the_kek_in_force_is_refused() {
     check_start(&mut world, (new(), None), mismatch.clone());
     // Which of two is in force is said by the previous one alone, as long as nobody has promised any.
     check_start(&mut world, (old(), Some(new())), mismatch);
-    assert_eq!(world.node_mut().promise(old_check).map(|found| found.keyring), Ok(Some(old_check)));
+    assert_eq!(world.node_mut().promise(old_check, 0).map(|found| found.keyring), Ok(Some(old_check)));
     let promised = |promised, found| StartError::OtherKek { promised, found };
     check_start(&mut world, (new(), None), promised(old_check, new_check));
     (world.kek, world.previous) = (Arc::new(old()), Some(Arc::new(new())));
@@ -241,7 +241,7 @@ fn a_start_without_the_kek_in_force_is_refused() {
 fn between_sidecar_and_commit_both_keks_are_needed() {
     let mut world = bootstrapped();
     let old_check = check(&old());
-    assert!(world.node_mut().promise(old_check).is_ok());
+    assert!(world.node_mut().promise(old_check, 0).is_ok());
     world.registry.borrow_mut().commit = Some(CommitFault::Absent);
     assert!(matches!(world.apply(2, &rewrap(1, &new(), &[1, 2])), Outcome::Halted(_)));
     world.restart();
@@ -258,17 +258,17 @@ fn a_member_promises_the_next_kek_besides_the_one_in_force() {
     let (old_check, new_check) = (check(&old()), check(&new()));
     let capable = Ok(Capability { keyring: Some(old_check), next: Some(new_check) });
     let mut world = bootstrapped();
-    assert_eq!(world.node_mut().promise(old_check), capable);
-    assert_eq!(world.node_mut().promise(new_check), capable);
+    assert_eq!(world.node_mut().promise(old_check, 0), capable);
+    assert_eq!(world.node_mut().promise(new_check, 0), capable);
     let before = world.state();
-    assert_eq!(world.node_mut().promise(new_check), capable);
+    assert_eq!(world.node_mut().promise(new_check, 0), capable);
     assert_eq!(world.state(), before, "what is recorded is not written again");
     let local = world.lasting().local;
     assert_eq!((local.kek, local.next_kek), (Some(old_check), Some(new_check)));
     check_start(&mut world, (old(), None), StartError::OtherKek { promised: new_check, found: old_check });
     // A third one it has not, and promises nothing of it.
     let before = world.state();
-    assert_eq!(world.node_mut().promise(check(&newest())), capable);
+    assert_eq!(world.node_mut().promise(check(&newest()), 0), capable);
     assert_eq!(world.state(), before);
 }
 
@@ -276,7 +276,7 @@ fn a_member_promises_the_next_kek_besides_the_one_in_force() {
 fn a_member_that_promised_one_next_kek_does_not_promise_another() {
     let new_check = check(&new());
     let mut world = bootstrapped();
-    assert!(world.node_mut().promise(new_check).is_ok());
+    assert!(world.node_mut().promise(new_check, 0).is_ok());
     world.stop();
     // With the one that was promised as the previous one it starts, and has a third as the next.
     (world.kek, world.previous) = (Arc::new(newest()), Some(Arc::new(new())));
@@ -286,7 +286,7 @@ fn a_member_that_promised_one_next_kek_does_not_promise_another() {
     world.kek.pretend(check(&newest()));
     let error = PromiseError::OtherRewrap { promised: new_check, wanted: check(&newest()) };
     let before = world.state();
-    assert_eq!(world.node_mut().promise(check(&newest())), Err(error));
+    assert_eq!(world.node_mut().promise(check(&newest()), 0), Err(error));
     assert_eq!(world.state(), before);
 }
 
@@ -295,7 +295,7 @@ fn a_promise_of_the_next_kek_whose_commit_failed_was_either_made_or_not() {
     for (fault, next) in [(CommitFault::Absent, None), (CommitFault::Present, Some(check(&new())))] {
         let mut world = bootstrapped();
         world.registry.borrow_mut().commit = Some(fault);
-        assert_eq!(world.node_mut().promise(check(&new())), Err(PromiseError::Halted(commit_error())));
+        assert_eq!(world.node_mut().promise(check(&new()), 0), Err(PromiseError::Halted(commit_error())));
         world.check_poisoned(2, &bootstrap());
         world.restart();
         assert_eq!(world.lasting().local.next_kek, next);
@@ -306,12 +306,12 @@ fn a_promise_of_the_next_kek_whose_commit_failed_was_either_made_or_not() {
 fn a_promise_of_the_next_kek_ends_with_its_rewrap_and_with_no_other() {
     let mut world = bootstrapped();
     let past = world.lasting().registry;
-    assert!(world.node_mut().promise(check(&new())).is_ok());
+    assert!(world.node_mut().promise(check(&new()), 0).is_ok());
     assert_eq!(world.apply(2, &rewrap(1, &new(), &[1, 2])), Outcome::Applied);
     assert_eq!(world.lasting().local.next_kek, None);
     (world.kek, world.previous) = (Arc::new(newest()), Some(Arc::new(new())));
     world.restart();
-    assert!(world.node_mut().promise(check(&newest())).is_ok());
+    assert!(world.node_mut().promise(check(&newest()), 0).is_ok());
     // The first rewrap is delivered again: it says nothing of the second.
     world.node_mut().restore(&past, &mut |_| Ok(())).expect("a snapshot of its own past");
     assert_eq!(world.apply(2, &rewrap(1, &new(), &[1, 2])), Outcome::Applied);
@@ -332,7 +332,7 @@ fn a_cluster_is_ready_to_rewrap_once_every_member_has_the_new_kek() {
     let (wanted, other) = (check(&new()), check(&old()));
     leadership.leads(Some(3));
     let mut world = bootstrapped();
-    let answer = world.node_mut().promise(wanted).expect("nothing fails");
+    let answer = world.node_mut().promise(wanted, 0).expect("nothing fails");
     leadership.answered(3, 1, answer);
     leadership.answered(3, 2, Capability { keyring: Some(other), next: None });
     assert!(leadership.ready_to_rewrap([1], wanted).is_ok());
@@ -373,7 +373,7 @@ fn redelivered_from_every_index_two_rewraps_end_in_the_same_state() {
 
 #[test]
 fn whatever_call_fails_two_rewraps_end_where_a_calm_run_ends() {
-    run().sweep_all();
+    run().sweep_in_turn();
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn an_install_moves_the_promise_to_the_kek_of_the_rewrap_that_it_stands_for() {
     for promised in [None, Some(check(&old())), Some(check(&new()))] {
         let mut world = bootstrapped();
         if let Some(promised) = promised {
-            assert!(world.node_mut().promise(promised).is_ok());
+            assert!(world.node_mut().promise(promised, 0).is_ok());
         }
         assert_eq!(world.node_mut().install(&snapshot(&source), &mut |_| Ok(())), Ok(()));
         let local = world.lasting().local;
@@ -432,14 +432,14 @@ fn an_install_needs_the_kek_of_the_snapshot() {
 fn an_install_that_a_crash_cut_off_at_any_commit_is_finished_by_the_next() {
     let source = snapshot(&rewrapped());
     let mut calm = bootstrapped();
-    assert!(calm.node_mut().promise(check(&old())).is_ok());
+    assert!(calm.node_mut().promise(check(&old()), 0).is_ok());
     let calls = calm.files.calls();
     assert_eq!(calm.node_mut().install(&source, &mut |_| Ok(())), Ok(()));
     let calls = calm.files.calls() - calls;
     for n in 0..calls {
         for effect in [Effect::Absent, Effect::Present] {
             let mut world = bootstrapped();
-            assert!(world.node_mut().promise(check(&old())).is_ok());
+            assert!(world.node_mut().promise(check(&old()), 0).is_ok());
             world.files.arm(Fault::nth(n, EIO, effect));
             let cut = world.node_mut().install(&source, &mut |_| Ok(()));
             assert_eq!(world.files.disarm(), 1);
@@ -452,4 +452,28 @@ fn an_install_that_a_crash_cut_off_at_any_commit_is_finished_by_the_next() {
             assert_eq!(world.lasting(), calm.lasting(), "call {n}");
         }
     }
+}
+
+/// It comes to a cluster behind a rewrap with the new KEK alone, and is given the log from its beginning.
+#[test]
+fn a_new_member_that_lacks_the_old_kek_is_cured_by_it() {
+    let mut world = World::new();
+    world.kek = Arc::new(new());
+    world.restart();
+    let promised = world.node_mut().promise(check(&new()), 1).expect("it has that one");
+    assert_eq!(promised.keyring, Some(check(&new())));
+    let entry = bootstrap().encode();
+    assert!(matches!(
+        world.node_mut().apply(RaftIndex(1), &entry),
+        Outcome::Rejected(Reject::BlobDoesNotOpen { .. })
+    ));
+    world.previous = Some(Arc::new(old()));
+    world.restart();
+    assert_eq!(world.node_mut().apply(RaftIndex(1), &entry), Outcome::Applied);
+    assert_eq!(world.apply(2, &rewrap(1, &new(), &[1, 2])), Outcome::Applied);
+    // What it has promised holds all the while.
+    world.kek = Arc::new(old());
+    world.previous = None;
+    let error = StartError::OtherKek { promised: check(&new()), found: check(&old()) };
+    assert_eq!(world.try_restart(), Err(error));
 }

@@ -141,7 +141,7 @@ fn a_nodes_own_epochs_and_times_stay_and_never_come_from_another_node() {
 fn a_promise_outlives_an_install() {
     let mut world = World::started();
     let own = world.node().capability().expect("nothing fails").keyring.expect("it has a keyring");
-    let capability = world.node_mut().promise(own).expect("nothing fails");
+    let capability = world.node_mut().promise(own, 0).expect("nothing fails");
     let promise = capability.keyring;
     assert_eq!(install(&mut world, &sources()[9].0), Ok(()));
     assert_eq!(world.lasting().local.kek, promise);

@@ -518,7 +518,7 @@ impl Member for AsHead {
         Ok(Capability { keyring: None, next: None })
     }
 
-    fn promise(&mut self, _leader: KekCheck) -> Result<Capability, String> {
+    fn promise(&mut self, _leader: KekCheck, _generation: u32) -> Result<Capability, String> {
         self.capability()
     }
 

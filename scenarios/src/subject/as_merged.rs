@@ -356,7 +356,7 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
         Ok(Capability { keyring: None, next: None })
     }
 
-    fn promise(&mut self, _leader: KekCheck) -> Result<Capability, String> {
+    fn promise(&mut self, _leader: KekCheck, _generation: u32) -> Result<Capability, String> {
         self.capability()
     }
 

@@ -216,9 +216,10 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         })
     }
 
-    fn member_rows(&self, node: u64) -> Result<Vec<Vec<u8>>, String> {
-        let node = NodeId::new(node).expect("no member has id 0");
-        self.0.member_rows(node).map_err(|error| error.to_string())
+    fn member_rows(&self, node: u64, members: &[u64]) -> Result<Vec<Vec<u8>>, String> {
+        let id = |id: u64| NodeId::new(id).expect("no member has id 0");
+        let members: Vec<NodeId> = members.iter().map(|member| id(*member)).collect();
+        self.0.member_rows(id(node), &members).map_err(|error| error.to_string())
     }
 
     fn kek_generation(&self) -> u32 {
@@ -239,8 +240,8 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         self.0.capability().map_err(|error| error.to_string())
     }
 
-    fn promise(&mut self, leader: KekCheck) -> Result<Capability, String> {
-        self.0.promise(leader).map_err(|error| error.to_string())
+    fn promise(&mut self, leader: KekCheck, generation: u32) -> Result<Capability, String> {
+        self.0.promise(leader, generation).map_err(|error| error.to_string())
     }
 
     fn capture(&self) -> Result<Option<MemberSnapshot>, String> {

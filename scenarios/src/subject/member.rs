@@ -54,7 +54,7 @@ pub trait Member: Life {
     ///
     /// # Errors
     /// Where another node has its low 16 bits, or it could not be read.
-    fn member_rows(&self, _node: u64) -> Result<Vec<Vec<u8>>, String> {
+    fn member_rows(&self, _node: u64, _members: &[u64]) -> Result<Vec<Vec<u8>>, String> {
         Ok(Vec::new())
     }
 
@@ -76,7 +76,7 @@ pub trait Member: Life {
     ///
     /// # Errors
     /// Where the answer could not be made durable, or the KEK could not be asked.
-    fn promise(&mut self, leader: KekCheck) -> Result<Capability, String>;
+    fn promise(&mut self, leader: KekCheck, generation: u32) -> Result<Capability, String>;
 
     /// Everything that a snapshot carries; `None` while the sidecar is ahead of the database, as a crash inside of an
     /// install leaves it. That is no reason to end: delivery goes on and catches up with it.

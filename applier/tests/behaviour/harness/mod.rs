@@ -369,7 +369,7 @@ impl World {
         self.check_not_installed(&snapshot, InstallError::Poisoned);
         assert_eq!(self.node().snapshot(), Err(ApplyError::Poisoned));
         assert_eq!(self.node().admit(&entry.encode()), Admission::Failed(ApplyError::Poisoned));
-        assert_eq!(self.node_mut().promise(KekCheck([0; 8])), Err(PromiseError::Poisoned));
+        assert_eq!(self.node_mut().promise(KekCheck([0; 8]), 0), Err(PromiseError::Poisoned));
         assert_eq!(self.state(), before);
     }
 }

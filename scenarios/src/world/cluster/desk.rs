@@ -17,6 +17,7 @@ use super::replica::{Gone, Replica, broken};
 use super::shared::{Keyring, OnItsWay};
 use crate::chronicle::{Asked, Refusal, Told};
 use crate::form::{Form, Kind};
+use crate::history::Event;
 use crate::model::{Reason, Rules};
 use crate::probes::ClusterPlace;
 use crate::sealing::{self, envelope_of};
@@ -330,14 +331,39 @@ impl Replica {
             }
             let claimed = self.core.member.claim(term, purpose);
             self.check()?;
-            let Claimed::Propose(payload) = claimed else { continue };
-            if self.shared.setup.subject.admits() && self.core.member.admit(&payload) != Admitted::Propose {
-                return Ok(());
+            let payload = match claimed {
+                Claimed::Propose(payload) => payload,
+                Claimed::Held => continue,
+                Claimed::No(why) => {
+                    self.claim_failed("refused", why);
+                    continue;
+                }
+                Claimed::Halted(why) => {
+                    self.claim_failed("halted", why);
+                    return Err(Gone("claim"));
+                }
+            };
+            if self.shared.setup.subject.admits() {
+                match self.core.member.admit(&payload) {
+                    Admitted::Propose => {}
+                    other => {
+                        self.claim_failed("not-admitted", format!("{other:?}"));
+                        return Ok(());
+                    }
+                }
             }
             self.register(&payload);
             return Ok(());
         }
         Ok(())
+    }
+
+    /// A leader that may claim gets its claim, unless its disk fails it.
+    fn claim_failed(&self, step: &'static str, why: String) {
+        let mut books = self.shared.books();
+        if !books.take_fault(self.slot) && self.shared.setup.subject.admits() {
+            books.remember(self.id, Event::ClaimFailed { step, why });
+        }
     }
 
     /// Proposes a registration of its own.
@@ -409,8 +435,7 @@ impl Replica {
             return Ok(false);
         };
         let kek = next.unwrap_or(kek);
-        let own = self.core.member.promise(kek).map_err(broken("promise"))?;
-        self.check()?;
+        let generation = self.core.member.kek_generation();
         self.desk.leadership.answered(term, self.id, own);
         let members = members.iter().copied();
         let fit = match next {
@@ -418,19 +443,30 @@ impl Replica {
             Some(next) => self.desk.leadership.ready_to_rewrap(members, next),
         };
         match fit {
-            Ok(()) => Ok(true),
+            // Itself last: where others are not fit, it is bound by nothing.
+            Ok(()) => {
+                self.core.member.promise(kek, generation).map_err(broken("promise"))?;
+                self.check()?;
+                Ok(true)
+            }
             Err(NotNow::Unprobed { members }) => {
                 self.shared.books().hit(ClusterPlace::MembersProbed);
                 for member in members {
-                    self.shared.send(self.id, member, Message::Probe { from: self.id, term, kek });
+                    self.shared.send(
+                        self.id,
+                        member,
+                        Message::Probe { from: self.id, term, kek, generation },
+                    );
                 }
                 self.not_yet(request);
                 Ok(false)
             }
-            Err(NotNow::NoKeyring { member } | NotNow::OtherKek { member }) => {
+            Err(
+                NotNow::NoKeyring { member } | NotNow::OtherKek { member } | NotNow::LacksKek { member, .. },
+            ) => {
                 self.shared.books().hit(ClusterPlace::IncapableMember);
                 // What it has answered was true when it did; it is asked again next time.
-                self.shared.send(self.id, member, Message::Probe { from: self.id, term, kek });
+                self.shared.send(self.id, member, Message::Probe { from: self.id, term, kek, generation });
                 self.refuse(request, Refusal::Incapable(member));
                 Ok(false)
             }
@@ -457,7 +493,7 @@ impl Replica {
         match change {
             Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => {
                 // Its low bits are its own before it is a member.
-                match self.core.member.member_rows(id).map(|rows| rows.into_iter().next()) {
+                match self.core.member.member_rows(id, &self.members()).map(|rows| rows.into_iter().next()) {
                     Err(_) => self.refuse(request, Refusal::Membership),
                     Ok(Some(row)) => {
                         self.register(&row);

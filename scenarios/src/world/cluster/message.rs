@@ -16,7 +16,7 @@ pub(super) enum Message {
     /// Between members.
     Raft(Box<eraftpb::Message>),
     /// A leader asks a member what it is capable of.
-    Probe { from: u64, term: u64, kek: KekCheck },
+    Probe { from: u64, term: u64, kek: KekCheck, generation: u32 },
     /// The member's answer.
     Capable { member: u64, term: u64, capability: Capability },
     /// A client asks for something.

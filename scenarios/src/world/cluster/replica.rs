@@ -163,8 +163,8 @@ impl Replica {
                 self.note_role();
                 Ok(())
             }
-            Message::Probe { from, term, kek } => {
-                let capability = self.core.member.promise(kek).map_err(broken("promise"))?;
+            Message::Probe { from, term, kek, generation } => {
+                let capability = self.core.member.promise(kek, generation).map_err(broken("promise"))?;
                 self.check()?;
                 let member = self.id;
                 self.shared.send(self.id, from, Message::Capable { member, term, capability });
