@@ -159,6 +159,28 @@ fn run() -> Run {
 }
 
 #[test]
+fn a_stale_one_does_not_become_fresh_where_its_key_was_made_the_active_one_since() {
+    for purpose in [Purpose::Storage, Purpose::Raft] {
+        let mut world = World::with(&[bootstrap()]);
+        let past = world.lasting().registry;
+        assert_eq!(world.apply(2, &cutover(purpose, 5)), no_op(NoOp::CutoverStale));
+        assert_eq!(world.apply(3, &rotation(5, purpose)), Outcome::Applied);
+        let before = world.lasting();
+        for restarts in [false, true] {
+            world.node_mut().restore(&past, &mut |_| Ok(())).expect("a snapshot of its own past");
+            if restarts {
+                world.restart();
+            }
+            assert_eq!(world.apply(2, &cutover(purpose, 5)), no_op(NoOp::NotNamed));
+            assert_eq!(world.apply(3, &rotation(5, purpose)), Outcome::Applied);
+            assert_eq!(world.lasting(), before);
+        }
+        assert_eq!(world.node().cutover(purpose), RaftIndex::ZERO);
+        assert_eq!(world.apply(4, &cutover(purpose, 5)), Outcome::Applied);
+    }
+}
+
+#[test]
 fn redelivered_from_every_index_a_stale_one_stays_stale_and_a_fresh_one_keeps_its_index() {
     run().redeliver();
 }

@@ -19,6 +19,7 @@ mod guards;
 mod halt;
 mod harness;
 mod host;
+mod members;
 mod no_guards;
 mod preflight;
 mod probe;
