@@ -76,7 +76,6 @@ pub const KNOBS: [Knob; 33] = [
             "cluster/fault/sidecar-lost",
             "cluster/fault/sidecar-rolled-back",
             "cluster/fault/disk-lost",
-            "cluster/fault/disk-rolled-back",
         ],
     },
     Knob { name: "member: KEK changed", probes: &["cluster/fault/kek-changed"] },

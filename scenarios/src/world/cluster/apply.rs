@@ -140,9 +140,7 @@ impl Replica {
         self.went_past((index, term), &form, expected);
         self.note_uses(&due, &form);
         self.answer_applied(term, index, asked);
-        if conf.is_some_and(|conf| !is_member(&conf, self.id))
-            && !self.shared.books().is_back(self.id, index)
-        {
+        if conf.is_some_and(|conf| !is_member(&conf, self.id)) {
             self.step_aside();
         }
         Ok(Append::default())

@@ -103,9 +103,7 @@ impl Books {
 
     /// Takes down what a node went through.
     pub(super) fn remember(&mut self, id: u64, event: Event) {
-        // Who has lost what it had and is back under its old id is another one to its own history.
-        let incarnation = self.slots.iter().find(|slot| slot.id == id).map_or(0, |slot| slot.incarnation);
-        let history = self.chronicle.nodes.entry(id | incarnation << 40).or_default();
+        let history = self.chronicle.nodes.entry(id).or_default();
         look::mark(&self.trace.of(id), history.len());
         history.push(event);
     }
@@ -257,9 +255,9 @@ impl Books {
         }
     }
 
-    /// Whether a member that was removed by the entry at `index`, or before, was added again under its id since.
-    pub(super) fn is_back(&self, id: u64, index: u64) -> bool {
-        self.members.by > index && is_member(&self.members.conf, id)
+    /// Under which id a member writes.
+    pub(super) fn writer_of(&self, id: u64) -> u64 {
+        self.slots.iter().find(|slot| slot.id == id).map_or(id, |slot| slot.writer)
     }
 
     /// Machines whose process runs.
@@ -289,15 +287,6 @@ impl Books {
     /// Ids of everyone who lives somewhere.
     pub(super) fn ids(&self) -> Vec<u64> {
         self.slots.iter().filter(|slot| slot.status != Status::Empty).map(|slot| slot.id).collect()
-    }
-
-    /// Keeps a copy of a disk from which the power has gone, with nothing in the air, as a backup of that day.
-    pub(super) fn keep_old_disk(&mut self, at: usize) {
-        let slot = &mut self.slots[at];
-        let settled = slot.in_flight.is_none() && slot.installing.is_empty() && !slot.robbed;
-        if slot.old_disk.is_none() && settled && slot.floor > 1 {
-            slot.old_disk = Some((slot.disk.fork(), slot.floor));
-        }
     }
 
     /// Keeps a copy of the sidecar, from which a machine may be given an older one later.

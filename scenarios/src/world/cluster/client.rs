@@ -175,15 +175,13 @@ pub(super) enum Order {
     Retire(usize),
 }
 
-/// Under which id a member comes, and on which disk.
+/// Under which id a new member writes. In Raft each has one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Under an id that nobody had, on an empty disk.
-    NewId,
-    /// Under the id of the one before it, on an empty disk.
-    OldIdEmptyDisk,
-    /// The same on the disk as it once was, where there is a copy.
-    OldIdOldDisk,
+    /// Under the same.
+    NewWriter,
+    /// Under that of the one before it, which has lost its disk.
+    OldWriter,
 }
 
 /// The operator: a member that can't start any more, or has lost what it had, is removed and added again under another
@@ -217,7 +215,7 @@ async fn replace(client: &mut Client, licence: Licence) {
         return;
     }
     client.retire(slot).await;
-    let places = [Place::NewId, Place::OldIdEmptyDisk, Place::OldIdOldDisk];
+    let places = [Place::NewWriter, Place::OldWriter];
     let place = client.shared.draw(|choices| *choices.pick(PLACE, &places));
     if join(client, (slot, place), true).await {
         let mut books = client.shared.books();
@@ -253,7 +251,7 @@ async fn routine(client: &mut Client, spare: usize) {
     };
     if status == Status::Empty {
         let votes = client.shared.draw(|choices| choices.draw(PROMOTES, 2) == 1);
-        join(client, (spare, Place::NewId), votes).await;
+        join(client, (spare, Place::NewWriter), votes).await;
     } else if client.ask(Wish::Member(Change::Remove(id))).await.is_some() {
         client.retire(spare).await;
     }

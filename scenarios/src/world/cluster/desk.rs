@@ -413,6 +413,13 @@ impl Replica {
         Some(entry)
     }
 
+    /// Under which id a new member writes, and under which the members do.
+    fn writers(&self, id: u64) -> (u64, Vec<u64>) {
+        let books = self.shared.books();
+        let members = self.members().into_iter().map(|member| books.writer_of(member)).collect();
+        (books.writer_of(id), members)
+    }
+
     fn members(&self) -> Vec<u64> {
         let conf = self.core.raw.store().conf();
         conf.voters.iter().chain(&conf.learners).copied().collect()
@@ -493,7 +500,8 @@ impl Replica {
         match change {
             Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => {
                 // Its low bits are its own before it is a member.
-                match self.core.member.member_rows(id, &self.members()).map(|rows| rows.into_iter().next()) {
+                let (writer, writers) = self.writers(id);
+                match self.core.member.member_rows(writer, &writers).map(|rows| rows.into_iter().next()) {
                     Err(_) => self.refuse(request, Refusal::Membership),
                     Ok(Some(row)) => {
                         self.register(&row);

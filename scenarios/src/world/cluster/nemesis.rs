@@ -175,7 +175,6 @@ impl Machines {
             let torn = report.iter().any(|(_, fate)| matches!(fate, Fate::Torn { .. }));
             let dropped = report.iter().any(|(_, fate)| matches!(fate, Fate::Dropped));
             let mut books = self.shared.books();
-            books.keep_old_disk(at);
             if torn {
                 books.hit(ClusterPlace::FateTorn);
             }
@@ -446,7 +445,7 @@ impl Machines {
         self.shared.books().smuggle = Some(form);
     }
 
-    /// A new member on an empty disk, or the old one again on an empty disk or on its own as it once was.
+    /// A new member on an empty disk.
     fn settle(&mut self, at: usize, place: Place) {
         let keyring = match self.storm.keks && self.shared.draw(|choices| choices.draw(KEYRING, 4)) == 1 {
             true => Keyring::Other,
@@ -454,19 +453,13 @@ impl Machines {
         };
         let mut books = self.shared.books();
         let old = &mut books.slots[at];
-        let (generation, incarnation) = match place {
-            Place::NewId => (old.generation + 1, 0),
-            Place::OldIdEmptyDisk | Place::OldIdOldDisk => (old.generation, old.incarnation + 1),
-        };
-        let old_disk = old.old_disk.take().filter(|_| place == Place::OldIdOldDisk);
-        let (id, tick_ms) = (super::member_id(at, generation), old.tick_ms);
+        let generation = old.generation + 1;
+        let (id, tick_ms, before) = (super::member_id(at, generation), old.tick_ms, old.writer);
+        let writer = if place == Place::OldWriter { before } else { id };
         let fresh = Slot::new(&self.shared.setup, &self.shared.trace, id, false);
-        books.slots[at] = Slot { generation, incarnation, keyring, tick_ms, ..fresh };
-        if let Some((disk, floor)) = old_disk {
-            disk.set_trace(self.shared.trace.of(id));
-            books.slots[at].disk = disk;
-            books.slots[at].floor = floor;
-            books.hit(ClusterPlace::DiskRolledBack);
+        books.slots[at] = Slot { generation, writer, keyring, tick_ms, ..fresh };
+        if writer != id {
+            books.hit(ClusterPlace::WriterIsBack);
         }
         let disk = books.slots[at].disk.clone();
         drop(books);

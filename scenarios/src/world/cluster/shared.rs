@@ -143,7 +143,7 @@ pub(super) enum Status {
 
 /// A machine: a disk, and the member that lives on it.
 pub(super) struct Slot {
-    /// The member's id on the wire, in Raft and as a writer.
+    /// The member's id on the wire and in Raft.
     pub(super) id: u64,
     pub(super) disk: Disk,
     pub(super) status: Status,
@@ -166,10 +166,8 @@ pub(super) struct Slot {
     pub(super) installing: Vec<u64>,
     /// Whether its sidecar was taken away, or replaced by an older one.
     pub(super) robbed: bool,
-    /// Members of this id that have lived before on another disk, or on this one as it is no more.
-    pub(super) incarnation: u64,
-    /// The disk as it once was, and the index that the member had answered for then.
-    pub(super) old_disk: Option<(Disk, u64)>,
+    /// Its id as a writer: that of the member before it, where it has come back on an empty disk. Raft never sees an id twice.
+    pub(super) writer: u64,
     /// Whether it has said that it needs the KEK of before the rewrap no more.
     pub(super) withdraws: bool,
     /// An older sidecar, to replace a newer one with.
@@ -320,8 +318,7 @@ impl Slot {
             in_flight: founder.then_some(1),
             installing: Vec::new(),
             robbed: false,
-            incarnation: 0,
-            old_disk: None,
+            writer: id,
             withdraws: false,
             old_sidecar: None,
             fault_op: None,

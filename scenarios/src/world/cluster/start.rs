@@ -71,7 +71,7 @@ pub(super) fn start(shared: &Arc<Shared>, at: usize) -> Result<Replica, Ended> {
 
 /// What a member is started in, by whoever does.
 pub(super) fn surroundings(shared: &Shared, books: &mut Books, at: usize) -> Surroundings {
-    let Slot { id, lives, keyring, withdraws, .. } = books.slots[at];
+    let Slot { writer, lives, keyring, withdraws, .. } = books.slots[at];
     let mut kek = match keyring {
         Keyring::Other => Arc::clone(&books.other_kek),
         Keyring::Right | Keyring::None => Arc::clone(books.lookout.kek()),
@@ -83,7 +83,7 @@ pub(super) fn surroundings(shared: &Shared, books: &mut Books, at: usize) -> Sur
         kek = next_kek.take().expect("there is a ring");
     }
     Surroundings {
-        node: id,
+        node: writer,
         files: SimFiles::new(books.slots[at].disk.mount()),
         kek,
         next_kek,
@@ -151,9 +151,7 @@ impl Replica {
             }
         };
         let hard = store.hard().clone();
-        let removed = !store.conf().voters.is_empty()
-            && !is_member(store.conf(), id)
-            && !shared.books().is_back(id, applied);
+        let removed = !store.conf().voters.is_empty() && !is_member(store.conf(), id);
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
