@@ -108,14 +108,18 @@ impl<F: Files, R: Registry> Applier<F, R> {
     pub fn promise(&mut self, wanted: KekCheck, generation: u32) -> Result<Capability, PromiseError> {
         let capability = self.capability()?;
         let Some(found) = capability.keyring else { return Ok(capability) };
-        let is_behind = generation > self.sidecar().map_or(0, |sidecar| sidecar.generation());
+        let own = self.sidecar().map_or(0, |sidecar| sidecar.generation());
+        let is_behind = generation > own;
         let change = if wanted == found && self.local.kek.is_none() && !is_behind {
             LocalChange::Promise(found)
         } else if capability.next == Some(wanted) || (wanted == found && is_behind) {
+            let until = generation.max(own.saturating_add(1));
             match self.local.next_kek {
-                Some(promised) if promised == wanted => return Ok(capability),
-                Some(promised) => return Err(PromiseError::OtherRewrap { promised, wanted }),
-                None => LocalChange::PromiseNext(wanted),
+                Some(promised) if promised != wanted => {
+                    return Err(PromiseError::OtherRewrap { promised, wanted });
+                }
+                Some(_) if self.local.next_generation >= Some(until) => return Ok(capability),
+                _ => LocalChange::PromiseNext(wanted, until),
             }
         } else {
             return Ok(capability);
@@ -127,7 +131,9 @@ impl<F: Files, R: Registry> Applier<F, R> {
         }
         match change {
             LocalChange::Promise(check) => self.local.kek = Some(check),
-            LocalChange::PromiseNext(check) => self.local.next_kek = Some(check),
+            LocalChange::PromiseNext(check, generation) => {
+                (self.local.next_kek, self.local.next_generation) = (Some(check), Some(generation));
+            }
             LocalChange::Claim(..) => unreachable!("a promise was made above"),
         }
         Ok(capability)

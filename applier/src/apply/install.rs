@@ -185,11 +185,12 @@ impl<F: Files, R: Registry> Applier<F, R> {
     /// The entry that would have moved the promise to the KEK of a rewrap is behind a snapshot that has its effect. Once
     /// the sidecar is durable no key of it is wrapped under the old one, whatever becomes of the rest of the install.
     fn keep_kek_of(&mut self, sidecar: Option<&Sidecar>) -> Result<(), HaltCause> {
-        let named = sidecar.and_then(|sidecar| sidecar.kek).map(|kek| kek.check);
-        if named.is_none() || named == self.local.kek {
+        let Some(kek) = sidecar.and_then(|sidecar| sidecar.kek) else { return Ok(()) };
+        let is_due = |promised| promised <= kek.generation;
+        if self.local.kek == Some(kek.check) && !self.local.next_generation.is_some_and(is_due) {
             return Ok(());
         }
-        let change = Change { rewrapped: named, ..Change::default() };
+        let change = Change { rewrapped: Some((kek.generation, kek.check)), ..Change::default() };
         match self.registry.commit(&change, &mut |_| Ok(())) {
             Ok(()) => self.committed(&change),
             Err(error) => return Err(self.poison(HaltCause::Commit(error))),

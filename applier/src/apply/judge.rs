@@ -261,7 +261,11 @@ impl<R: Registry> Judge<'_, R> {
         for (id, wrapped) in &entry.keys {
             checked_wrapped(DekId::new(*id).ok_or(Reject::ReservedKeyId)?, wrapped)?;
         }
-        let change = Change { rewrapped: Some(check), sidecar_index: Some(self.index), ..Change::default() };
+        let change = Change {
+            rewrapped: Some((entry.generation, check)),
+            sidecar_index: Some(self.index),
+            ..Change::default()
+        };
         if let Some(effect) = self.redelivered_as(|| Ok(change.clone()))? {
             return Ok(effect);
         }

@@ -322,9 +322,11 @@ impl<F: Files, R: Registry> Applier<F, R> {
         if let Some(index) = change.sidecar_index {
             self.local.sidecar_index = self.local.sidecar_index.max(index);
         }
-        if let Some(check) = change.rewrapped {
+        if let Some((generation, check)) = change.rewrapped {
             self.local.kek = Some(check);
-            self.local.next_kek = self.local.next_kek.filter(|next| *next != check);
+            if self.local.next_generation.is_some_and(|promised| promised <= generation) {
+                (self.local.next_kek, self.local.next_generation) = (None, None);
+            }
         }
         self.claims.registered(self.node, &change.rows, &self.keystore);
     }

@@ -113,9 +113,9 @@ pub struct Change {
     pub retired: Option<DekId>,
     /// Where the local proof of the newest sidecar change goes, if it moves. It never goes down.
     pub sidecar_index: Option<RaftIndex>,
-    /// Check value of the KEK that this node's keys are wrapped under from here on: that is the one it has promised to
-    /// keep, and if it was the one of a rewrap to come, it is that no more.
-    pub rewrapped: Option<KekCheck>,
+    /// Generation and check value of the KEK that this node's keys are wrapped under from here on: that is the one it has
+    /// promised to keep. Promises for rewraps up to this generation end.
+    pub rewrapped: Option<(u32, KekCheck)>,
 }
 
 /// What is local to a node, and so never part of a snapshot, and carried over by every restore.
@@ -127,6 +127,8 @@ pub struct Local {
     pub kek: Option<KekCheck>,
     /// The KEK of a rewrap to come that it has promised to keep as well.
     pub next_kek: Option<KekCheck>,
+    /// The generation of that rewrap.
+    pub next_generation: Option<u32>,
     /// Highest epoch that it has ever claimed under each key.
     pub epochs: BTreeMap<DekId, LocalEpoch>,
 }
@@ -136,8 +138,8 @@ pub struct Local {
 pub enum LocalChange {
     /// This node promises to keep a KEK.
     Promise(KekCheck),
-    /// This node promises to keep the KEK of a rewrap to come.
-    PromiseNext(KekCheck),
+    /// This node promises to keep the KEK of a rewrap to come, until it has that of this generation.
+    PromiseNext(KekCheck, u32),
     /// This node claims an epoch under a key. What is recorded never goes down.
     Claim(DekId, LocalEpoch),
 }

@@ -6,6 +6,7 @@
 //! encryption.local     "sidecar_index" -> u64                    this node's own, never part of a snapshot
 //!                      "kek_check" -> u64
 //!                      "next_kek_check" -> u64
+//!                      "next_kek_generation" -> u64
 //!                      "epoch:<key id>" -> u64
 //! ```
 //!
@@ -33,6 +34,7 @@ const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("encryption.local
 const SIDECAR_INDEX: &str = "sidecar_index";
 const KEK_CHECK: &str = "kek_check";
 const NEXT_KEK_CHECK: &str = "next_kek_check";
+const NEXT_KEK_GENERATION: &str = "next_kek_generation";
 const EPOCH: &str = "epoch:";
 
 /// redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
@@ -266,6 +268,10 @@ fn read_local(rows: impl Iterator<Item = (String, u64)>) -> Result<Local, Regist
             SIDECAR_INDEX => local.sidecar_index = RaftIndex(value),
             KEK_CHECK => local.kek = Some(KekCheck::from_u64(value)),
             NEXT_KEK_CHECK => local.next_kek = Some(KekCheck::from_u64(value)),
+            NEXT_KEK_GENERATION => {
+                let generation = u32::try_from(value).map_err(|_| RegistryError::Local { name })?;
+                local.next_generation = Some(generation);
+            }
             _ => {
                 let (id, epoch) = epoch().ok_or(RegistryError::Local { name })?;
                 local.epochs.insert(id, epoch);
@@ -336,13 +342,14 @@ impl Registry for RedbRegistry {
                     table.insert(&key.encode(), &row.encode())?;
                 }
             }
-            if let Some(check) = change.rewrapped {
+            if let Some((generation, check)) = change.rewrapped {
                 let mut table = transaction.open_table(LOCAL)?;
                 table.insert(KEK_CHECK, check.to_u64())?;
                 // A rewrap that is redelivered says nothing of the promise of a later one.
-                let is_kept = table.get(NEXT_KEK_CHECK)?.is_some_and(|next| next.value() == check.to_u64());
-                if is_kept {
+                let promised = table.get(NEXT_KEK_GENERATION)?.map(|generation| generation.value());
+                if promised.is_some_and(|promised| promised <= u64::from(generation)) {
                     table.remove(NEXT_KEK_CHECK)?;
+                    table.remove(NEXT_KEK_GENERATION)?;
                 }
             }
             if let Some(index) = change.applied_index {
@@ -362,7 +369,10 @@ impl Registry for RedbRegistry {
             let mut table = transaction.open_table(LOCAL)?;
             match change {
                 LocalChange::Promise(check) => table.insert(KEK_CHECK, check.to_u64())?,
-                LocalChange::PromiseNext(check) => table.insert(NEXT_KEK_CHECK, check.to_u64())?,
+                LocalChange::PromiseNext(check, generation) => {
+                    table.insert(NEXT_KEK_GENERATION, u64::from(generation))?;
+                    table.insert(NEXT_KEK_CHECK, check.to_u64())?
+                }
                 LocalChange::Claim(id, epoch) => {
                     let name = format!("{EPOCH}{id}");
                     let before = table.get(name.as_str())?.map_or(0, |value| value.value());

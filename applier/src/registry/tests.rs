@@ -314,19 +314,19 @@ fn local(store: &mut Store) -> Local {
 }
 
 #[test]
-fn a_rewrap_moves_the_promise_and_ends_that_of_its_own_kek_alone() {
+fn a_rewrap_moves_the_promise_and_ends_those_up_to_its_own_generation() {
     let [old, new, newer] = [1, 2, 3].map(KekCheck::from_u64);
     let mut store = Store::new();
-    let rewrapped = |check| Change { rewrapped: Some(check), ..Change::default() };
+    let rewrapped = |generation, check| Change { rewrapped: Some((generation, check)), ..Change::default() };
     let keep = |store: &mut Store, change| store.registry().keep(change).expect("a working disk");
     keep(&mut store, LocalChange::Promise(old));
-    keep(&mut store, LocalChange::PromiseNext(new));
+    keep(&mut store, LocalChange::PromiseNext(new, 1));
     let promised = |store: &mut Store| (local(store).kek, local(store).next_kek);
     assert_eq!(promised(&mut store), (Some(old), Some(new)));
-    store.commit(&rewrapped(new));
+    store.commit(&rewrapped(1, new));
     assert_eq!(promised(&mut store), (Some(new), None));
-    keep(&mut store, LocalChange::PromiseNext(newer));
-    store.commit(&rewrapped(new));
+    keep(&mut store, LocalChange::PromiseNext(newer, 2));
+    store.commit(&rewrapped(1, new));
     assert_eq!(promised(&mut store), (Some(new), Some(newer)));
     let past = RegistrySnapshot::default();
     store.registry().restore(&past, None, &mut |_| Ok(())).expect("a working disk");

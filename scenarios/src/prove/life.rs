@@ -71,7 +71,7 @@ pub(super) struct Content {
     /// The node's own epochs by key, as far as they count.
     epochs: BTreeMap<u32, Shape>,
     /// The KEK that the node has promised to keep, and that of a rewrap to come.
-    promised: (Option<KekCheck>, Option<KekCheck>),
+    promised: (Option<KekCheck>, Option<(KekCheck, u32)>),
 }
 
 impl Content {
@@ -117,7 +117,7 @@ impl Files {
 
     pub(super) fn with(self, look: &Look, frontier: u64) -> Content {
         let (sidecar, epochs) = without_epochs(self.sidecar, look);
-        let Local { kek, next_kek, .. } = look.local;
+        let Local { kek, next_kek, next_generation, .. } = look.local;
         Content {
             applied: look.applied,
             proof: look.local.sidecar_index.0,
@@ -129,7 +129,7 @@ impl Files {
             data: look.stored.clone(),
             sidecar,
             epochs,
-            promised: (kek, next_kek),
+            promised: (kek, next_kek.zip(next_generation)),
         }
     }
 }
