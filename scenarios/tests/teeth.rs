@@ -93,6 +93,7 @@ const NOTICED: [(&str, &[&str]); 3] = [
         ],
     ),
     ("leader-answers-early", &["acknowledged-request-survives"]),
+    ("leader-seals-twice", &["nonces-are-nobody-elses"]),
     (
         "sessions-are-forgotten",
         &["answers-agree", "refusal-has-its-reason", "refused-request-changes-nothing"],

@@ -211,7 +211,7 @@ fn a_truncated_seed_file_is_refused() {
 
 #[test]
 fn a_seed_file_of_another_version_is_refused() {
-    let text = some_seed_file().replace("version = 1", "version = 9");
+    let text = some_seed_file().replace("version = 2", "version = 9");
     check_seed_file(&text, 3, &["version 9"]);
     check_seed_file(&format!("{text}\nnew_field = 1\n"), 3, &["version 9"]);
 }

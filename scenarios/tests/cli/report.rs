@@ -265,7 +265,7 @@ fn a_probe_or_a_knob_at_zero_counts_where_that_is_asked_for() {
     let changed = dir.path().join("changed.json");
     let changed = changed.to_str().expect("UTF-8");
     hit(&mut results, 1);
-    check(&["report", changed, "--all-probes"], 0, &["96/96"]);
+    check(&["report", changed, "--all-probes"], 0, &["118/118"]);
     results["scenarios"][0]["probes"]["fault/enospc"] = 0.into();
     fs::write(changed, results.to_string()).expect("a temporary file");
     check(&["report", changed], 0, &["never hit: fault/enospc", "faults never delivered: disk error ENOSPC"]);
