@@ -73,12 +73,13 @@ fn shows(proof: &Proof, invariant: &str) -> bool {
 fn every_log_of_up_to_two_entries_is_closed() {
     let proof = every_log(terms(Subject::Hardened), 2);
     check_closed(&proof);
-    assert_eq!(proof.logs, 14 + 14 * 14);
-    assert!(proof.distinct_logs < proof.logs && proof.distinct_logs > 14, "{}", proof.distinct_logs);
+    let letters = alphabet(Rules::Hardened).len() as u64;
+    assert_eq!(proof.logs, letters + letters * letters);
+    assert!(proof.distinct_logs < proof.logs && proof.distinct_logs > letters, "{}", proof.distinct_logs);
     assert!(proof.recovery_depth_max >= 3, "{}", proof.recovery_depth_max);
     // What a node calls, and how states are told apart, changes these; nothing else may.
     let digest = format!("{:016x}", proof.digest);
-    assert_eq!((proof.states.expanded, digest.as_str()), (410, "278e23a982cdc0c9"), "{:#?}", proof.states);
+    assert_eq!((proof.states.expanded, digest.as_str()), (584, "d546cb112e62a82d"), "{:#?}", proof.states);
 }
 
 #[test]
@@ -213,7 +214,8 @@ fn a_closure_computed_twice_is_one_proof() {
 
 #[test]
 fn the_number_of_threads_changes_no_proof() {
-    for subject in Subject::ALL {
+    // The epochs of `as-head` rise at every start, so its closure has no end.
+    for subject in [Subject::Hardened, Subject::AsMerged] {
         let proof = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
             pool.install(|| every_log(terms(subject), 1))

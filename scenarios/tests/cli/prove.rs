@@ -205,3 +205,9 @@ fn a_violation_is_printed_with_the_way_to_it_and_a_line_that_shows_it_again() {
     let again: Vec<&str> = line.strip_prefix("cargo sim ").expect("a command").split(' ').collect();
     check(&again, 1, &[findings[0]["fingerprint"].as_str().expect("a name")]);
 }
+
+#[test]
+fn a_subject_whose_states_never_end_is_not_closed() {
+    let args = ["prove", "--subject", "as-head", "--log", "first-bootstrap"];
+    check(&args, 2, &["as-head", "never come to an end", "sweep"]);
+}
