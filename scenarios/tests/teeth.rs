@@ -80,7 +80,7 @@ fn a_wrong_host_is_noticed_by_the_invariant_that_is_there_for_it() {
 
 /// Who trips what in a cluster: a subject, and lines of the table that have to notice it. Lines without a wrong host of
 /// their own are tripped by one of somebody else, or by the apply path as merged.
-const NOTICED: [(&str, &[&str]); 3] = [
+const NOTICED: [(&str, &[&str]); 4] = [
     (
         "as-merged",
         &[
