@@ -309,7 +309,10 @@ impl Books {
     pub(super) fn left_to_do(&self) -> Option<String> {
         let busy = self.clients > 0 || self.operating || !self.lost.is_empty() || !self.resyncs.is_empty();
         if busy && !self.hopeless {
-            return Some(format!("{} clients, operator {}", self.clients, self.operating));
+            return Some(format!(
+                "{} clients, operator {}, lost {:?}, to be resynced {:?}",
+                self.clients, self.operating, self.lost, self.resyncs
+            ));
         }
         let refused = self.chronicle.refused_at();
         let last = self.chronicle.log.len() as u64 - 1;

@@ -399,6 +399,9 @@ impl Machines {
                 books.remember(id, Event::SidecarWrittenAnew);
                 let slot = &mut books.slots[at];
                 slot.robbed = false;
+                // The copy of before may differ from the new file in its creation times alone: giving that one back would
+                // lose nothing, and nobody could tell.
+                slot.old_sidecar = disk.peek(SIDECAR);
                 // The sidecar is ahead of the database, until that has got as far.
                 slot.installing.push(snapshot.machine.registry.applied_index.0);
                 slot.status = Status::Down(now_ms());
@@ -475,6 +478,11 @@ impl Machines {
         }
         let mut books = self.shared.books();
         books.slots[at].status = Status::Empty;
+        // A sidecar that was to be written anew is not needed any more.
+        if let Some(due) = books.resyncs.iter().position(|licence| licence.slot == at) {
+            let licence = books.resyncs.remove(due);
+            books.budget.restored(licence);
+        }
         books.check_disk(at);
     }
 }
