@@ -120,13 +120,7 @@ fn cutover(
     row: Row,
     fault: CutoverFault,
 ) -> Result<Verdict, Reason> {
-    if dek == 0 {
-        return Err(Reason::ReservedKeyId);
-    }
-    named(row)?;
-    if row.dek != dek {
-        return Err(Reason::ForeignRow);
-    }
+    of_its_key(dek, row)?;
     match fault {
         CutoverFault::None => {}
         CutoverFault::OtherPurpose => return Err(Reason::WrongPurpose),
@@ -149,13 +143,7 @@ fn retirement(
     row: Row,
     carries_key: bool,
 ) -> Result<Verdict, Reason> {
-    if dek == 0 {
-        return Err(Reason::ReservedKeyId);
-    }
-    named(row)?;
-    if row.dek != dek {
-        return Err(Reason::ForeignRow);
-    }
+    of_its_key(dek, row)?;
     if carries_key {
         return Err(Reason::NeedlessKey);
     }
@@ -225,6 +213,18 @@ fn opens(state: &State, blob: Blob) -> Result<(), Reason> {
         BlobFault::None if blob.kek == state.kek.1 => Ok(()),
         _ => Err(Reason::BlobDoesNotOpen),
     }
+}
+
+/// The key and the row of an entry that brings no key.
+fn of_its_key(dek: u32, row: Row) -> Result<(), Reason> {
+    if dek == 0 {
+        return Err(Reason::ReservedKeyId);
+    }
+    named(row)?;
+    if row.dek != dek {
+        return Err(Reason::ForeignRow);
+    }
+    Ok(())
 }
 
 fn named(row: Row) -> Result<(), Reason> {
