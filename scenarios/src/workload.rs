@@ -79,7 +79,7 @@ pub fn rotation(choices: &mut Choices, state: &State) -> Form {
 fn duplicate(choices: &mut Choices, state: &State) -> Form {
     let bootstrap = state.bootstrap.as_ref().map(|(_, form)| form.clone());
     let retired = state.retired.values().map(|retired| retired.form.clone());
-    let later = retired.chain(state.rewrap.clone());
+    let later = retired.chain(state.rewraps.iter().cloned());
     let seen: Vec<Form> =
         bootstrap.into_iter().chain(state.rotations.values().cloned()).chain(later).collect();
     if seen.is_empty() { Form::Nothing } else { choices.pick(PICK, &seen).clone() }

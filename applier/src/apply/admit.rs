@@ -88,7 +88,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
         let Some(keyring) = self.keyring.as_ref().filter(|_| !matches!(self.held, Held::Foreign(_))) else {
             return Ok(Capability { keyring: None, next: None });
         };
-        let named = self.sidecar().and_then(|sidecar| sidecar.kek).map(|kek| kek.check).or(self.local.kek);
+        let named = self.sidecar_kek().or(self.local.kek);
         let unavailable = |error: io::Error| PromiseError::KekUnavailable(error.to_string());
         let in_force = keyring.ring.in_force(named)?.check_value().map_err(unavailable)?;
         let next = Some(keyring.ring.current()?).filter(|current| *current != in_force);
@@ -161,7 +161,7 @@ impl<F: Files, R: Registry> Applier<F, R> {
     }
 
     fn sidecar_kek(&self) -> Option<KekCheck> {
-        self.sidecar().and_then(|sidecar| sidecar.kek).map(|kek| kek.check)
+        self.sidecar().and_then(|sidecar| sidecar.kek())
     }
 
     /// Whether memory, sidecar and database are the state after one entry, so that a next one can be judged by it.

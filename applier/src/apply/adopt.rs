@@ -242,7 +242,7 @@ fn explain(foreign: &ForeignSidecar, adoption: &Adoption, clock: &dyn Clock) -> 
         keys,
         retired: BTreeMap::new(),
         bootstrap,
-        kek: None,
+        rewraps: Vec::new(),
     };
     let newest = sidecar.named().map(|name| name.raft_index).max();
     sidecar.raft_applied_index = sidecar.raft_applied_index.max(newest.unwrap_or(RaftIndex::ZERO));

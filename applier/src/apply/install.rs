@@ -185,12 +185,13 @@ impl<F: Files, R: Registry> Applier<F, R> {
     /// The entry that would have moved the promise to the KEK of a rewrap is behind a snapshot that has its effect. Once
     /// the sidecar is durable no key of it is wrapped under the old one, whatever becomes of the rest of the install.
     fn keep_kek_of(&mut self, sidecar: Option<&Sidecar>) -> Result<(), HaltCause> {
-        let Some(kek) = sidecar.and_then(|sidecar| sidecar.kek) else { return Ok(()) };
-        let is_due = |promised| promised <= kek.generation;
-        if self.local.kek == Some(kek.check) && !self.local.next_generation.is_some_and(is_due) {
+        let in_force = sidecar.and_then(|sidecar| Some((sidecar.generation(), sidecar.kek()?)));
+        let Some((generation, kek)) = in_force else { return Ok(()) };
+        let is_due = |promised| promised <= generation;
+        if self.local.kek == Some(kek) && !self.local.next_generation.is_some_and(is_due) {
             return Ok(());
         }
-        let change = Change { rewrapped: Some((kek.generation, kek.check)), ..Change::default() };
+        let change = Change { rewrapped: Some((generation, kek)), ..Change::default() };
         match self.registry.commit(&change, &mut |_| Ok(())) {
             Ok(()) => self.committed(&change),
             Err(error) => return Err(self.poison(HaltCause::Commit(error))),

@@ -16,7 +16,7 @@ use crate::ports::{Clock, Kek, KekCheck, UnwrapError};
 use crate::registry::{Change, Clash, Registry, RegistryError, RowKey, rules};
 use crate::secret::Dek;
 use crate::sidecar::{
-    Active, Cutovers, EntryName, KekInForce, KeyRecord, Sidecar, Tombstone, WRAPPED_LEN_MAX,
+    Active, Cutovers, EntryName, KeyRecord, RewrapRecord, Sidecar, Tombstone, WRAPPED_LEN_MAX,
 };
 use crate::wire::{Bootstrap, Entry, Rewrap, Rotation, RotationKind, Row};
 
@@ -156,7 +156,7 @@ impl<R: Registry> Judge<'_, R> {
             keys: keys.into(),
             retired: BTreeMap::new(),
             bootstrap: name,
-            kek: None,
+            rewraps: Vec::new(),
         };
         Ok(self.installs(vec![(storage, storage_key), (raft, raft_key)], sidecar, rows))
     }
@@ -266,12 +266,15 @@ impl<R: Registry> Judge<'_, R> {
             sidecar_index: Some(self.index),
             ..Change::default()
         };
-        if let Some(effect) = self.redelivered_as(|| Ok(change.clone()))? {
+        // The KEK of an older one is in force no more: it may be withdrawn already, and nothing is promised of it.
+        let is_newest = self.sidecar.is_some_and(|sidecar| sidecar.generation() == entry.generation);
+        let again = Change { rewrapped: change.rewrapped.filter(|_| is_newest), ..change.clone() };
+        if let Some(effect) = self.redelivered_as(|| Ok(again))? {
             return Ok(effect);
         }
         let sidecar = self.bootstrapped()?;
         let name = EntryName::of(self.index, self.payload);
-        if sidecar.kek.is_some_and(|kek| kek.name.sha256 == name.sha256) {
+        if sidecar.rewraps.iter().any(|rewrap| rewrap.name.sha256 == name.sha256) {
             return Ok(Effect::no_op(NoOp::DuplicateRewrap));
         }
         let current = sidecar.generation();
@@ -292,13 +295,12 @@ impl<R: Registry> Judge<'_, R> {
             record.wrapped.clone_from(wrapped);
         }
         sidecar.raft_applied_index = self.index;
-        sidecar.kek = Some(KekInForce { generation: entry.generation, check, name });
+        sidecar.rewraps.push(RewrapRecord { kek: check, name });
         Ok(Effect { sidecar: Some(Box::new(sidecar)), ..Effect::applied(change) })
     }
 
     fn in_force<'r>(&self, ring: &'r KekRing) -> Result<&'r dyn Kek, Stop> {
-        let named = self.sidecar.and_then(|sidecar| sidecar.kek).map(|kek| kek.check);
-        ring.in_force(named.or(self.promised)).map_err(ring_fault)
+        ring.in_force(self.sidecar.and_then(Sidecar::kek).or(self.promised)).map_err(ring_fault)
     }
 
     fn bootstrapped(&self) -> Result<&Sidecar, Reject> {

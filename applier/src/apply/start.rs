@@ -246,7 +246,7 @@ pub(super) fn in_force<'r>(
     sidecar: &Sidecar,
     local: &Local,
 ) -> Result<&'r dyn Kek, RingError> {
-    ring.in_force(sidecar.kek.map(|kek| kek.check).or(local.kek))
+    ring.in_force(sidecar.kek().or(local.kek))
 }
 
 pub(super) fn wrapped_keys(sidecar: &Sidecar) -> impl ExactSizeIterator<Item = (DekId, &[u8])> {

@@ -20,11 +20,13 @@
 //!   raft_index, sha256            the entry that installed the key
 //!   retired_index, retired_sha256 the entry that retired it
 //!   digest                        64 letters of hex, see `Tombstone::digest_of`
-//! kek                             ours: generation u32, check (16 letters of hex), raft_index, sha256 of the newest rewrap
+//! rewraps                         ours: list of the rewraps, the oldest first; the n-th has put generation n in force
+//!   kek                           16 letters of hex: check value of the KEK behind it
+//!   raft_index, sha256            the entry that it was
 //! checksum                        ours: SHA-256 (hex) of the document with 64 zeros in this place
 //! ```
 //!
-//! Our fields are additive: a lenient reader of version 2 ignores them. `cutovers` and what is in it, `retired` and `kek` are left
+//! Our fields are additive: a lenient reader of version 2 ignores them. `cutovers` and what is in it, `retired` and `rewraps` are left
 //! out where there is nothing to say. Reading is strict: an unknown, duplicate or
 //! missing field, a non-canonical id or a wrong size is an error, and a document of ours must equal its own
 //! re-encoding byte for byte, so that no damage can hide in what a parser forgives.

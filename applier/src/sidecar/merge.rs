@@ -23,8 +23,8 @@ pub enum Divergence {
     /// One side has an envelope switched on by another entry, or should have it switched on.
     #[error("the cutover of the {0:?} envelope is not the same entry on both")]
     Cutover(Purpose),
-    /// One side has its keys wrapped by another rewrap, or should have them wrapped by it.
-    #[error("the newest rewrap is not the same entry on both")]
+    /// One side had its keys wrapped by another rewrap, or should have had them wrapped by it.
+    #[error("the rewraps are not the same entries on both")]
     Rewrap,
 }
 
@@ -94,12 +94,16 @@ fn covers(one: &Sidecar, other: &Sidecar, reach: RaftIndex) -> Result<(), Diverg
             return Err(Divergence::Cutover(purpose));
         }
     }
-    let is_same = match one.generation().cmp(&other.generation()) {
-        Ordering::Less => true,
-        Ordering::Equal => one.kek == other.kek,
-        Ordering::Greater => one.kek.is_some_and(|kek| kek.name.raft_index > reach),
-    };
-    if is_same { Ok(()) } else { Err(Divergence::Rewrap) }
+    for (number, rewrap) in one.rewraps.iter().enumerate() {
+        let is_same = match other.rewraps.get(number) {
+            Some(found) => found == rewrap,
+            None => rewrap.name.raft_index > reach,
+        };
+        if !is_same {
+            return Err(Divergence::Rewrap);
+        }
+    }
+    Ok(())
 }
 
 /// Whether `other`, which reaches up to `reach`, has what a key that was retired must have left there.

@@ -140,14 +140,12 @@ impl Tombstone {
     }
 }
 
-/// The KEK that the keys are wrapped under, from the first rewrap on.
+/// One time that the keys were wrapped anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KekInForce {
-    /// 1 after the first rewrap, and one more after each.
-    pub generation: u32,
-    /// Its check value.
-    pub check: KekCheck,
-    /// The entry that wrapped the keys under it.
+pub struct RewrapRecord {
+    /// Check value of the KEK that they were wrapped under from then on.
+    pub kek: KekCheck,
+    /// The entry that brought the new wrappings.
     pub name: EntryName,
 }
 
@@ -167,8 +165,8 @@ pub struct Sidecar {
     pub retired: BTreeMap<DekId, Tombstone>,
     /// The entry that bootstrapped the cluster.
     pub bootstrap: EntryName,
-    /// The KEK, where it is not the one of the bootstrap any more.
-    pub kek: Option<KekInForce>,
+    /// Every rewrap, the oldest first.
+    pub rewraps: Vec<RewrapRecord>,
 }
 
 impl Sidecar {
@@ -176,8 +174,9 @@ impl Sidecar {
     pub fn named(&self) -> impl Iterator<Item = EntryName> {
         let keys = self.keys.values().map(|key| key.name);
         let retired = self.retired.values().flat_map(|tombstone| [tombstone.installed, tombstone.retired]);
-        let switches = [self.cutovers.storage, self.cutovers.raft, self.kek.map(|kek| kek.name)];
-        keys.chain(retired).chain([self.bootstrap]).chain(switches.into_iter().flatten())
+        let switches = [self.cutovers.storage, self.cutovers.raft].into_iter().flatten();
+        let rewraps = self.rewraps.iter().map(|rewrap| rewrap.name);
+        keys.chain(retired).chain([self.bootstrap]).chain(switches).chain(rewraps)
     }
 
     /// The entry at `index`, if some effect in this file is of it.
@@ -194,9 +193,17 @@ impl Sidecar {
         live || self.retired.get(&id).is_some_and(then_live)
     }
 
-    /// How many times the keys were wrapped anew.
+    /// How many times the keys were wrapped anew: the generation of the KEK in force.
+    ///
+    /// # Panics
+    /// On more rewraps than a `u32` counts, which no memory holds.
     pub fn generation(&self) -> u32 {
-        self.kek.map_or(0, |kek| kek.generation)
+        u32::try_from(self.rewraps.len()).expect("each takes more than a byte of memory")
+    }
+
+    /// Check value of the KEK in force, where it is not the one of the bootstrap any more.
+    pub fn kek(&self) -> Option<KekCheck> {
+        self.rewraps.last().map(|rewrap| rewrap.kek)
     }
 
     /// The retired key that has these bytes. Every digest is compared, each in constant time.

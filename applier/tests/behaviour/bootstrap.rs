@@ -34,7 +34,7 @@ fn a_bootstrap_puts_its_keys_into_all_three_places() {
         keys: [(id(1), record(Purpose::Storage, 1)), (id(2), record(Purpose::Raft, 2))].into(),
         retired: BTreeMap::new(),
         bootstrap: name,
-        kek: None,
+        rewraps: Vec::new(),
     };
     for _ in 0..2 {
         let state = world.lasting();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use applier::apply::KekStatus;
 use applier::outcome::{ApplyError, HaltCause, NoOp, Reject, StartError};
 use applier::ports::{BlobFault, Kek};
-use applier::sidecar::{EntryName, KekInForce, WRAPPED_LEN_MAX};
+use applier::sidecar::{EntryName, RewrapRecord, WRAPPED_LEN_MAX};
 use applier::wire::Entry;
 use applier::{
-    Capability, InstallError, KekCheck, Leadership, Outcome, PromiseError, Purpose, RaftIndex, Snapshot,
+    Admission, Capability, InstallError, KekCheck, Leadership, Outcome, PromiseError, Purpose, RaftIndex,
+    Snapshot,
 };
 
 use crate::convergence::Run;
@@ -75,7 +76,7 @@ fn a_rewrap_changes_how_every_key_is_wrapped_and_no_key() {
         record.wrapped = new().blob(u8::try_from(key.get()).expect("small"), 0x81);
     }
     let name = EntryName::of(RaftIndex(4), &entry.encode());
-    expected.kek = Some(KekInForce { generation: 1, check: check(&new()), name });
+    expected.rewraps = vec![RewrapRecord { kek: check(&new()), name }];
     assert_eq!(after.held.0.as_ref(), Some(&expected));
     assert_eq!((&after.keys, after.active), (&before.keys, before.active));
     assert_eq!(after.registry.rows, before.registry.rows);
@@ -146,7 +147,7 @@ fn a_retired_key_is_not_wrapped_anew() {
 }
 
 #[test]
-fn the_same_rewrap_again_is_a_no_op_and_an_older_one_is_rejected() {
+fn the_same_rewrap_again_is_a_no_op_however_many_others_came_since() {
     let mut world = rewrapped();
     let before = world.lasting();
     world.kek.asked();
@@ -157,7 +158,38 @@ fn the_same_rewrap_again_is_a_no_op_and_an_older_one_is_rejected() {
     world.check_rejected(4, &other_blobs, Reject::KekGeneration { current: 1, got: 1 });
     // Back to the old one is a rewrap like any other.
     assert_eq!(world.apply(4, &rewrap(2, &old(), &[1, 2])), Outcome::Applied);
-    world.check_rejected(5, &rewrap(1, &new(), &[1, 2]), Reject::KekGeneration { current: 2, got: 1 });
+    world.check_rejected(5, &other_blobs, Reject::KekGeneration { current: 2, got: 1 });
+    let before = world.lasting();
+    world.kek.asked();
+    let older = rewrap(1, &new(), &[1, 2]);
+    let duplicate = Admission::Duplicate { no_op: NoOp::DuplicateRewrap, by: Some(RaftIndex(2)) };
+    assert_eq!(world.node().admit(&older.encode()), duplicate);
+    assert_eq!(world.apply(5, &older), Outcome::NoOp(NoOp::DuplicateRewrap));
+    assert_eq!(world.kek.asked(), 0);
+    let after = world.lasting();
+    assert_eq!((&after.held, after.local), (&before.held, before.local));
+}
+
+/// Its KEK may be gone: what it would promise to keep would keep the node from its next start.
+#[test]
+fn an_older_rewrap_that_is_delivered_again_promises_nothing() {
+    let mut world = bootstrapped();
+    let past = world.lasting().registry;
+    let rewraps = [rewrap(1, &new(), &[1, 2]), rewrap(2, &newest(), &[1, 2])];
+    assert_eq!(world.apply(2, &rewraps[0]), Outcome::Applied);
+    (world.kek, world.previous) = (Arc::new(newest()), Some(Arc::new(new())));
+    world.restart();
+    assert_eq!(world.apply(3, &rewraps[1]), Outcome::Applied);
+    assert_eq!(status(&world).withdrawable, Some(check(&new())));
+    world.previous = None;
+    world.restart();
+    let calm = world.lasting();
+    world.node_mut().restore(&past, &mut |_| Ok(())).expect("a snapshot of its own past");
+    assert_eq!(world.apply(2, &rewraps[0]), Outcome::Applied);
+    assert_eq!(world.lasting().local, calm.local);
+    world.restart();
+    assert_eq!(world.apply(3, &rewraps[1]), Outcome::Applied);
+    assert_eq!(world.lasting(), calm);
 }
 
 #[test]

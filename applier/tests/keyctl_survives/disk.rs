@@ -36,7 +36,8 @@ pub(crate) struct Sidecar {
     pub(crate) keys: BTreeMap<u32, Key>,
     #[serde(default)]
     pub(crate) retired: BTreeMap<u32, serde::de::IgnoredAny>,
-    pub(crate) kek: Option<Kek>,
+    #[serde(default)]
+    pub(crate) rewraps: Vec<Rewrap>,
 }
 
 #[derive(Deserialize)]
@@ -51,9 +52,11 @@ pub(crate) struct Key {
     pub(crate) local_epoch: u64,
 }
 
-#[derive(Deserialize)]
-pub(crate) struct Kek {
-    pub(crate) generation: u64,
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Rewrap {
+    pub(crate) kek: String,
+    pub(crate) raft_index: u64,
+    pub(crate) sha256: String,
 }
 
 pub(crate) struct Log {

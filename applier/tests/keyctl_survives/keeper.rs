@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aho_corasick::AhoCorasick;
 use sha2::{Digest, Sha256};
 
-use super::disk::{self, Bytes32, Disk, Envelope, Log, Sidecar, Tables};
+use super::disk::{self, Bytes32, Disk, Envelope, Log, Rewrap, Sidecar, Tables};
 
 /// What was wrong, in words.
 pub(crate) type Verdict = Result<(), String>;
@@ -27,6 +27,8 @@ pub(crate) struct Keeper {
     /// Numbers that never go down, by name.
     floor: BTreeMap<String, u64>,
     retired: BTreeSet<u32>,
+    /// Every rewrap, the oldest first.
+    rewraps: Vec<Rewrap>,
     /// What each value may read as: one, or where a command was killed several; `None` is that there is none.
     allowed: BTreeMap<String, Vec<Option<String>>>,
     /// The beginnings of values that must not stand in any file.
@@ -130,7 +132,10 @@ impl Keeper {
             let before = self.floor.insert(name.to_owned(), index).unwrap_or(0);
             ensure(before == 0 || before == index, || format!("the {name} went from {before} to {index}"))?;
         }
-        self.rises("generation", sidecar.kek.as_ref().map_or(0, |kek| kek.generation))
+        let (before, now) = (&self.rewraps, &sidecar.rewraps);
+        ensure(now.starts_with(before), || format!("the rewraps went from {before:?} to {now:?}"))?;
+        self.rewraps.clone_from(now);
+        Ok(())
     }
 
     fn indices(&mut self, sidecar: Option<&Sidecar>, tables: &Tables, log: &Log) -> Verdict {

@@ -184,7 +184,7 @@ fn rewrap(
     if state.bootstrap.is_none() {
         return Err(Reason::NotBootstrapped);
     }
-    if state.rewrap.as_ref() == Some(form) {
+    if state.rewraps.contains(form) {
         return Ok(Verdict::NoOp);
     }
     if generation != state.kek.0 + 1 {

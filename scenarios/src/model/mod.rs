@@ -232,8 +232,8 @@ pub struct State {
     pub retired: BTreeMap<u32, Retired>,
     /// The KEK in force: its generation and its number.
     pub kek: (u32, u8),
-    /// The rewrap that has put it in force.
-    pub rewrap: Option<Form>,
+    /// The accepted rewraps, the oldest first.
+    pub rewraps: Vec<Form>,
     /// The accepted bootstrap with its index.
     pub bootstrap: Option<(u64, Form)>,
     /// The accepted rotations by key id.
@@ -317,7 +317,7 @@ impl State {
                     }
                 }
                 state.kek = (*generation, *kek);
-                state.rewrap = Some(form.clone());
+                state.rewraps.push(form.clone());
             }
             Form::Registration(row) => state.register(*row),
             Form::Bootstrap { storage, storage_blob, raft, raft_blob, rows } => {

@@ -127,7 +127,7 @@ impl<F: Files, R: HostsData> Life for Hardened<F, R> {
                         (id.get(), (stone.purpose, by, at))
                     })
                     .collect(),
-                kek: sidecar.kek.map(|kek| (kek.generation, kek.check.0)),
+                kek: sidecar.kek().map(|kek| (sidecar.generation(), kek.0)),
                 active: (sidecar.active.storage.get(), sidecar.active.raft.get()),
                 keys: sidecar
                     .keys

@@ -28,7 +28,7 @@ pub(super) struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retired: Option<IdMap<Stone>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) kek: Option<KekName>,
+    pub(super) rewraps: Option<Vec<RewrapName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<String>,
 }
@@ -69,9 +69,8 @@ pub(super) struct Stone {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KekName {
-    pub(super) generation: u32,
-    pub(super) check: String,
+pub(super) struct RewrapName {
+    pub(super) kek: String,
     pub(super) raft_index: u64,
     pub(super) sha256: String,
 }

@@ -6,13 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::document::{Document, KekName, Name, Record};
+use super::document::{Document, Name, Record, RewrapName};
 use super::{NO_CHECKSUM, SidecarError, VERSION, encode};
 use crate::ids::{DekId, LocalEpoch, Purpose, RaftIndex};
 use crate::ports::KekCheck;
 use crate::sidecar::{
-    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KekInForce, KeyRecord, Sidecar,
-    SidecarContent, Tombstone, WRAPPED_LEN_MAX,
+    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KeyRecord, RewrapRecord,
+    Sidecar, SidecarContent, Tombstone, WRAPPED_LEN_MAX,
 };
 
 /// Reads a sidecar, strictly.
@@ -57,9 +57,12 @@ fn version_fault(bytes: &[u8]) -> Option<SidecarError> {
 }
 
 fn nothing_is_ours(document: &Document) -> bool {
-    let Document { bootstrap, cutovers, retired, kek, checksum, keys, .. } = document;
-    let no_field =
-        bootstrap.is_none() && cutovers.is_none() && retired.is_none() && kek.is_none() && checksum.is_none();
+    let Document { bootstrap, cutovers, retired, rewraps, checksum, keys, .. } = document;
+    let no_field = bootstrap.is_none()
+        && cutovers.is_none()
+        && retired.is_none()
+        && rewraps.is_none()
+        && checksum.is_none();
     let unnamed = |record: &Record| record.raft_index.is_none() && record.sha256.is_none();
     no_field && keys.iter().flat_map(|keys| keys.0.values()).all(unnamed)
 }
@@ -90,7 +93,7 @@ fn ours(document: &Document) -> Result<Sidecar, SidecarError> {
         active,
         bootstrap: bootstrap.read()?,
         retired: tombstones(document, &keys)?,
-        kek: document.kek.as_ref().map(kek_in_force).transpose()?,
+        rewraps: document.rewraps.iter().flatten().map(rewrap).collect::<Result<_, _>>()?,
         keys,
     };
     let own = sidecar.raft_applied_index;
@@ -146,13 +149,9 @@ fn tombstones(
     Ok(retired)
 }
 
-fn kek_in_force(kek: &KekName) -> Result<KekInForce, SidecarError> {
-    let name = entry_name(kek.raft_index, &kek.sha256)?;
-    if kek.generation == 0 {
-        // That of the bootstrap, which no rewrap has put in force.
-        return Err(SidecarError::Value { field: "generation" });
-    }
-    Ok(KekInForce { generation: kek.generation, check: KekCheck(hex_bytes(&kek.check, "check")?), name })
+fn rewrap(rewrap: &RewrapName) -> Result<RewrapRecord, SidecarError> {
+    let name = entry_name(rewrap.raft_index, &rewrap.sha256)?;
+    Ok(RewrapRecord { kek: KekCheck(hex_bytes(&rewrap.kek, "kek")?), name })
 }
 
 fn foreign(document: &Document) -> Result<ForeignSidecar, SidecarError> {

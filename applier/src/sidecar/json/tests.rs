@@ -14,8 +14,8 @@ use super::*;
 use crate::ids::LocalEpoch;
 use crate::ports::KekCheck;
 use crate::sidecar::{
-    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KekInForce, KeyRecord, Sidecar,
-    SidecarContent, Tombstone, WRAPPED_LEN_MAX,
+    Active, Cutovers, EntryName, ForeignCutovers, ForeignKey, ForeignSidecar, KeyRecord, RewrapRecord,
+    Sidecar, SidecarContent, Tombstone, WRAPPED_LEN_MAX,
 };
 
 /// Made by hand, with the checksum of another SHA-256.
@@ -54,11 +54,10 @@ pub(crate) fn sidecar() -> Sidecar {
         .into(),
         retired: [(id(4), tombstone(Purpose::Raft, name(4, 0xe3), name(5, 0xf4), [0xa5; 32]))].into(),
         bootstrap: name(3, 0xb0),
-        kek: Some(KekInForce {
-            generation: 1,
-            check: KekCheck([1, 2, 3, 4, 5, 6, 7, 8]),
-            name: name(9, 0x96),
-        }),
+        rewraps: vec![
+            RewrapRecord { kek: KekCheck([1, 2, 3, 4, 5, 6, 7, 8]), name: name(8, 0x87) },
+            RewrapRecord { kek: KekCheck([0x11; 8]), name: name(9, 0x96) },
+        ],
     }
 }
 
@@ -68,7 +67,7 @@ fn plain() -> Sidecar {
         raft_applied_index: RaftIndex(7),
         cutovers: Cutovers::default(),
         retired: BTreeMap::new(),
-        kek: None,
+        rewraps: Vec::new(),
         ..sidecar()
     }
 }
@@ -391,8 +390,9 @@ fn content_that_the_checksum_does_not_cover_is_damage() {
         ("e3e3", "e3e4"),
         ("f4f4", "f4f5"),
         ("a5a5", "a5a6"),
-        ("\"generation\": 1", "\"generation\": 2"),
         ("0102", "0103"),
+        ("8787", "8788"),
+        ("1111", "1112"),
         ("9696", "9697"),
         ("\"storage\": 10", "\"storage\": 1"),
         ("\"AQID\"", "\"AQIE\""),

@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::document::{ActiveIds, CutoverNames, Document, IdMap, KekName, Name, Record, Stone};
+use super::document::{ActiveIds, CutoverNames, Document, IdMap, Name, Record, RewrapName, Stone};
 use super::{NO_CHECKSUM, VERSION};
 use crate::ids::Purpose;
-use crate::sidecar::{Cutovers, EntryName, KeyRecord, Sidecar, Tombstone};
+use crate::sidecar::{Cutovers, EntryName, KeyRecord, RewrapRecord, Sidecar, Tombstone};
 
 /// The canonical bytes of a sidecar.
 pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
@@ -27,6 +27,11 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
         retired_sha256: hex_text(tombstone.retired.sha256),
         digest: hex_text(tombstone.digest),
     };
+    let rewrap = |rewrap: &RewrapRecord| RewrapName {
+        kek: rewrap.kek.to_string(),
+        raft_index: rewrap.name.raft_index.0,
+        sha256: hex_text(rewrap.name.sha256),
+    };
     let cutovers = sidecar.cutovers;
     let document = Document {
         version: VERSION,
@@ -42,12 +47,7 @@ pub fn encode(sidecar: &Sidecar) -> Vec<u8> {
             raft: cutovers.raft.map(Name::of),
         }),
         retired: (!sidecar.retired.is_empty()).then(|| IdMap::of(&sidecar.retired, stone)),
-        kek: sidecar.kek.map(|kek| KekName {
-            generation: kek.generation,
-            check: kek.check.to_string(),
-            raft_index: kek.name.raft_index.0,
-            sha256: hex_text(kek.name.sha256),
-        }),
+        rewraps: (!sidecar.rewraps.is_empty()).then(|| sidecar.rewraps.iter().map(rewrap).collect()),
         checksum: Some(NO_CHECKSUM.to_owned()),
     };
     let mut bytes = serde_json::to_vec_pretty(&document).expect("strings and numbers always serialise");

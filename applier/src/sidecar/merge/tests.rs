@@ -5,7 +5,7 @@ use crate::ids::Purpose;
 use std::collections::BTreeMap;
 
 use crate::ports::KekCheck;
-use crate::sidecar::{Active, Cutovers, EntryName, KekInForce, KeyRecord};
+use crate::sidecar::{Active, Cutovers, EntryName, KeyRecord, RewrapRecord};
 
 fn id(id: u32) -> DekId {
     DekId::new(id).expect("not 0")
@@ -32,7 +32,7 @@ fn after(rotations: &[u32], own: u16) -> Sidecar {
         active: Active { storage: id(1), raft: id(2) },
         retired: BTreeMap::new(),
         bootstrap: storage.name,
-        kek: None,
+        rewraps: Vec::new(),
         keys: [(id(1), storage), (id(2), key(Purpose::Raft, 3, own))].into(),
     };
     for rotation in rotations {
@@ -245,29 +245,33 @@ fn a_retired_key_is_retired_on_both_or_not_yet_on_one() {
     check_both((&retired, 6), (&other, 5), Err(Divergence::Key(id(1))));
 }
 
-fn rewrap(mut sidecar: Sidecar, generation: u32, index: u64) -> Sidecar {
-    sidecar.keys.values_mut().for_each(|key| key.wrapped = vec![generation as u8; 60]);
-    sidecar.kek = Some(KekInForce { generation, check: KekCheck([generation as u8; 8]), name: name(index) });
+fn rewrap(mut sidecar: Sidecar, index: u64) -> Sidecar {
+    sidecar.keys.values_mut().for_each(|key| key.wrapped = vec![index as u8; 60]);
+    sidecar.rewraps.push(RewrapRecord { kek: KekCheck([index as u8; 8]), name: name(index) });
     at(index, sidecar)
 }
 
 #[test]
 fn a_rewrap_is_the_same_on_both_or_stands_behind_what_the_other_reaches() {
     let before = after(&[5], 7);
-    let one = rewrap(before.clone(), 1, 6);
+    let one = rewrap(before.clone(), 6);
     check_both((&one, 6), (&before, 5), Ok(&one));
     check_both((&one, 6), (&before, 6), Err(Divergence::Rewrap));
     check_both((&one, 6), (&one, 9), Ok(&one));
-    let two = rewrap(one.clone(), 2, 8);
+    let two = rewrap(one.clone(), 8);
     check_both((&two, 8), (&one, 7), Ok(&two));
     check_both((&two, 8), (&one, 8), Err(Divergence::Rewrap));
     check_both((&two, 8), (&before, 5), Ok(&two));
-    let changes: [fn(&mut KekInForce); 2] =
-        [|kek| kek.name.sha256[0] ^= 1, |kek| kek.check = KekCheck([7; 8])];
+    // Of two rewraps the other side may lack the newer one alone, or both.
+    check_both((&two, 8), (&before, 6), Err(Divergence::Rewrap));
+    let changes: [fn(&mut RewrapRecord); 2] =
+        [|rewrap| rewrap.name.sha256[0] ^= 1, |rewrap| rewrap.kek = KekCheck([7; 8])];
     for change in changes {
         let mut other = one.clone();
-        change(other.kek.as_mut().expect("rewrapped"));
+        change(&mut other.rewraps[0]);
         check_both((&one, 6), (&other, 6), Err(Divergence::Rewrap));
+        // The same in an older rewrap than the newest.
+        check_both((&rewrap(other, 8), 8), (&two, 8), Err(Divergence::Rewrap));
     }
     // In one generation every key has one wrapping.
     let mut other = one.clone();
@@ -280,7 +284,7 @@ fn a_side_that_is_ahead_in_one_thing_is_behind_in_nothing() {
     // The newer one lacks a cutover that the older one has.
     let older =
         at(6, Sidecar { cutovers: Cutovers { storage: Some(name(6)), raft: None }, ..after(&[5], 7) });
-    let newer = rewrap(after(&[5], 8), 1, 7);
+    let newer = rewrap(after(&[5], 8), 7);
     check_both((&older, 6), (&newer, 7), Err(Divergence::Cutover(Purpose::Storage)));
     let newer = Sidecar { cutovers: older.cutovers, ..newer };
     check_both((&older, 6), (&newer, 7), Ok(&newer));

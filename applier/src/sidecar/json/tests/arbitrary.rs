@@ -38,21 +38,17 @@ fn tombstones() -> impl Strategy<Value = BTreeMap<DekId, Tombstone>> {
     })
 }
 
-fn keks() -> impl Strategy<Value = Option<KekInForce>> {
-    let kek = (1..=u32::MAX, any::<[u8; 8]>(), names());
-    option::of(kek.prop_map(|(generation, check, name)| KekInForce {
-        generation,
-        check: KekCheck(check),
-        name,
-    }))
+fn rewraps() -> impl Strategy<Value = Vec<RewrapRecord>> {
+    let rewrap = (any::<[u8; 8]>(), names());
+    vec(rewrap.prop_map(|(kek, name)| RewrapRecord { kek: KekCheck(kek), name }), 0..4)
 }
 
 /// Sidecars of ours with 1 to 4 keys a purpose. Odd ids are for storage and even ones for raft.
 pub(crate) fn sidecars() -> impl Strategy<Value = Sidecar> {
     let keys = |purpose| btree_map(0_u32..1 << 31, records(purpose), 1..5);
     let keys = (keys(Purpose::Storage), keys(Purpose::Raft));
-    (keys, cutovers(), tombstones(), keks(), names()).prop_map(
-        |((storage, raft), cutovers, mut retired, kek, bootstrap)| {
+    (keys, cutovers(), tombstones(), rewraps(), names()).prop_map(
+        |((storage, raft), cutovers, mut retired, rewraps, bootstrap)| {
             let storage: BTreeMap<_, _> = storage.into_iter().map(|(n, key)| (id(n * 2 + 1), key)).collect();
             let raft: BTreeMap<_, _> = raft.into_iter().map(|(n, key)| (id(n.max(1) * 2), key)).collect();
             let first = |keys: &BTreeMap<DekId, KeyRecord>| *keys.keys().next().expect("at least one");
@@ -60,7 +56,8 @@ pub(crate) fn sidecars() -> impl Strategy<Value = Sidecar> {
             let keys: BTreeMap<_, _> = storage.into_iter().chain(raft).collect();
             retired.retain(|id, _| !keys.contains_key(id));
             let raft_applied_index = RaftIndex::ZERO;
-            let mut sidecar = Sidecar { raft_applied_index, cutovers, active, keys, retired, bootstrap, kek };
+            let mut sidecar =
+                Sidecar { raft_applied_index, cutovers, active, keys, retired, bootstrap, rewraps };
             let newest = sidecar.named().map(|name| name.raft_index).max();
             sidecar.raft_applied_index = newest.expect("at least the bootstrap");
             sidecar

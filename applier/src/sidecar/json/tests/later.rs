@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::*;
 
 /// The golden sidecar with some of the four.
-fn with(storage: bool, raft: bool, retired: bool, kek: bool) -> Sidecar {
+fn with(storage: bool, raft: bool, retired: bool, rewraps: bool) -> Sidecar {
     let full = sidecar();
     Sidecar {
         cutovers: Cutovers {
@@ -13,7 +13,7 @@ fn with(storage: bool, raft: bool, retired: bool, kek: bool) -> Sidecar {
             raft: raft.then(|| name(8, 0x77)),
         },
         retired: if retired { full.retired.clone() } else { BTreeMap::new() },
-        kek: full.kek.filter(|_| kek),
+        rewraps: if rewraps { full.rewraps.clone() } else { Vec::new() },
         ..full
     }
 }
@@ -21,12 +21,12 @@ fn with(storage: bool, raft: bool, retired: bool, kek: bool) -> Sidecar {
 #[test]
 fn each_field_is_there_exactly_where_there_is_something_to_say() {
     for bits in 0..16 {
-        let [storage, raft, retired, kek] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-        let sidecar = with(storage, raft, retired, kek);
+        let [storage, raft, retired, rewraps] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+        let sidecar = with(storage, raft, retired, rewraps);
         let text = String::from_utf8(encode(&sidecar)).expect("text");
         let has = |field: &str| text.contains(&format!("\n  \"{field}\": "));
         assert_eq!(has("cutovers"), storage || raft);
-        assert_eq!((has("retired"), has("kek")), (retired, kek));
+        assert_eq!((has("retired"), has("rewraps")), (retired, rewraps));
         assert_eq!(text.contains("\n    \"storage\": {"), storage);
         assert_eq!(text.contains("\n    \"raft\": {"), raft);
         assert_eq!(text.contains("\"storage_envelope_active\": true"), storage);
@@ -42,8 +42,8 @@ fn an_unknown_a_duplicate_and_a_missing_field_is_refused_in_each() {
         ("\"storage\": {", "\"raft_index\": 6"),
         ("\"retired_index\": 5", "\"retired_index\": 5"),
         ("\"digest\"", "\"retired_index\": 5"),
-        ("\"generation\": 1", "\"generation\": 1"),
-        ("\"check\"", "\"check\": \"0102030405060708\""),
+        ("\"kek\"", "\"kek\": \"0102030405060708\""),
+        ("\"raft_index\": 8", "\"raft_index\": 8"),
     ];
     for (before, twice) in fields {
         check_shape(&GOLDEN.replacen(before, &format!("\"unknown\": 1, {before}"), 1));
@@ -59,8 +59,8 @@ fn an_unknown_a_duplicate_and_a_missing_field_is_refused_in_each() {
 
 #[test]
 fn an_empty_field_is_not_how_nothing_is_said() {
-    for field in ["cutovers", "retired", "kek"] {
-        for value in ["{}", "null"] {
+    for field in ["cutovers", "retired", "rewraps"] {
+        for value in ["{}", "[]", "null"] {
             let text =
                 PLAIN.replacen("  \"checksum\"", &format!("  \"{field}\": {value},\n  \"checksum\""), 1);
             assert_ne!(text, PLAIN);
@@ -85,23 +85,22 @@ fn a_tombstone_has_an_id_and_a_purpose_like_a_key() {
 
 #[test]
 fn every_digest_and_check_value_has_its_size() {
-    for (byte, field) in
-        [("d2", "sha256"), ("e3", "sha256"), ("f4", "sha256"), ("a5", "digest"), ("96", "sha256")]
-    {
+    for (byte, field) in [
+        ("d2", "sha256"),
+        ("e3", "sha256"),
+        ("f4", "sha256"),
+        ("a5", "digest"),
+        ("87", "sha256"),
+        ("96", "sha256"),
+    ] {
         let good = byte.repeat(32);
         for wrong in [String::new(), byte.repeat(31), byte.repeat(33), "g".repeat(64)] {
             check(&good, &wrong, SidecarError::Value { field });
         }
     }
     for wrong in ["", "01020304050607", "010203040506070809", "010203040506070g"] {
-        check("0102030405060708", wrong, SidecarError::Value { field: "check" });
+        check("0102030405060708", wrong, SidecarError::Value { field: "kek" });
     }
-}
-
-#[test]
-fn the_kek_of_the_bootstrap_is_not_named() {
-    check("\"generation\": 1", "\"generation\": 0", SidecarError::Value { field: "generation" });
-    check_shape(&GOLDEN.replacen("\"generation\": 1", "\"generation\": 4294967296", 1));
 }
 
 #[test]
@@ -110,7 +109,8 @@ fn none_of_them_is_of_an_entry_above_the_files_own_index() {
     for (from, to, named) in [
         ("\"raft_index\": 4", "\"raft_index\": 10", 10),
         ("\"retired_index\": 5", "\"retired_index\": 11", 11),
-        ("\"raft_index\": 9", "\"raft_index\": 12", 12),
+        ("\"raft_index\": 8", "\"raft_index\": 12", 12),
+        ("\"raft_index\": 9", "\"raft_index\": 13", 13),
     ] {
         check(from, to, SidecarError::IndexOrder { named: RaftIndex(named), own });
     }
@@ -130,7 +130,7 @@ fn any_of_them_without_the_rest_of_our_fields_is_half_a_file() {
         "\"cutovers\": {}".to_owned(),
         "\"retired\": {}".to_owned(),
         format!(
-            "\"kek\": {{\"generation\": 1, \"check\": \"0102030405060708\", \"raft_index\": 9, \"sha256\": \"{}\"}}",
+            "\"rewraps\": [{{\"kek\": \"0102030405060708\", \"raft_index\": 9, \"sha256\": \"{}\"}}]",
             "96".repeat(32)
         ),
     ];
