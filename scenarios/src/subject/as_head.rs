@@ -18,6 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use applier::admission::Capability;
 use applier::cipher::Cipher;
 use applier::envelope::{OpenError, raft, storage};
+use applier::ports::UnwrapError;
 use applier::registry::{
     self, Change, Clash, HostRefused, Registered, Registry, RegistrySnapshot, RowKey, WriterRow,
 };
@@ -88,9 +89,11 @@ impl AsHead {
         let Some(keyring) = &self.keyring else { return Ok(()) };
         let Some(mut sidecar) = self.at_start(keyring)? else { return Ok(()) };
         for (id, wrapped) in sidecar.wrapped_keys() {
-            let key =
-                keyring.kek.unwrap(wrapped).map_err(|error| StartError::KekUnavailable(error.to_string()))?;
             let id = DekId::new(id).expect("the sidecar was validated");
+            let key = keyring.kek.unwrap(wrapped).map_err(|error| match error {
+                UnwrapError::Blob(fault) => StartError::KekMismatch { id, fault },
+                UnwrapError::Unavailable(error) => StartError::KekUnavailable(error.to_string()),
+            })?;
             keyring.keystore.set(id, key).expect("the keystore was empty");
         }
         let (active, raft) = sidecar.active();
@@ -480,7 +483,8 @@ impl Life for AsHead {
     }
 
     fn open_entry(&self, index: u64, entry: &[u8]) -> Result<Vec<u8>, Delivered> {
-        let Some((keyring, sidecar)) = self.keyring.as_ref().zip(self.sidecar_now()) else {
+        let Some(keyring) = &self.keyring else { return Ok(entry.to_vec()) };
+        let Some(sidecar) = keyring.read(&self.files).map_err(|stop| answer(Err(stop)))? else {
             return Ok(entry.to_vec());
         };
         let cutover = sidecar.raft_envelope_cutover_index;
