@@ -78,6 +78,7 @@
 //! That what *is* modelled agrees with a real operating system, `tests/semantics.rs` checks call by call.
 
 mod choices;
+pub mod crashes;
 mod disk;
 mod exhaustive;
 mod net;
