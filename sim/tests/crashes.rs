@@ -193,3 +193,15 @@ fn a_program_that_does_not_repeat_is_refused() {
     );
     assert!(matches!(test.repair(1), Err(CrashTestError::Calls { calls: 1 })));
 }
+
+#[test]
+fn a_judge_that_panics_says_where() {
+    let panics = |survivor: &Survivor| -> Result<(), &str> {
+        assert!(survivor.peek("/a").is_none(), "there is a file");
+        Ok(())
+    };
+    let test = CrashTest::new(|run| Ok(run.mount().create_new("/a").map(drop)?), panics);
+    let Err(CrashTestError::Panicked { message, crashes }) = test.check() else { panic!("it panicked") };
+    assert_eq!(message, "there is a file");
+    assert_eq!((crashes[0].after[0].kind, &crashes[0].how), (OpKind::Create, &How::Process));
+}

@@ -4,10 +4,12 @@ mod repair;
 mod report;
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::{BTreeSet, VecDeque},
     error::Error,
     fmt,
+    panic::{self, AssertUnwindSafe},
     rc::Rc,
 };
 
@@ -109,6 +111,14 @@ pub enum CrashTestError {
         /// How many calls were the same.
         calls: usize,
     },
+    /// The judge, or the recovery in it, panicked, and the search ended.
+    #[error("the judge panicked: {message}{}", .crashes.iter().map(|crash| format!("\n{crash}")).collect::<String>())]
+    Panicked {
+        /// With what.
+        message: String,
+        /// What led there.
+        crashes: Vec<Crash>,
+    },
 }
 
 /// Runs a program once, and judges what every crash at every mutating call of it can leave: a process crash,
@@ -116,8 +126,8 @@ pub enum CrashTestError {
 ///
 /// The program gets a [`Run`], works on its [`Mount`] and says with [`Run::acknowledge`] what may not be lost
 /// any more. The judge gets a [`Survivor`], runs what recovery there is, and says what is wrong with it. It
-/// must accept all that is right, such as that of an operation in flight, which has either happened or not. A
-/// panic of the judge passes through. Both have to be deterministic.
+/// must accept all that is right: an operation in flight has either happened or not. Both have to be
+/// deterministic.
 ///
 /// ```
 /// use sim::crashes::CrashTest;
@@ -296,28 +306,39 @@ where
         let mut report = Report::new(self.profile, life.calls());
         let mut seen = BTreeSet::new();
         let mut lives = VecDeque::from([(Rc::new(life), Vec::new())]);
+        let mut panicked = None;
         while let Some((life, past)) = lives.pop_front() {
             report.places += life.frames.len() as u64;
             for at in 0..life.frames.len() {
                 self.crash_in_every_way(&life, at, &mut report, |report, mut survivor, how, lost| {
                     report.crashes += 1;
                     let digest = survivor.disk.snapshot().digest();
-                    if !seen.insert((digest, survivor.acknowledged, survivor.finished)) {
+                    if panicked.is_some() || !seen.insert((digest, survivor.acknowledged, survivor.finished))
+                    {
                         return;
                     }
                     report.states += 1;
                     let told = (survivor.acknowledged, survivor.finished);
                     let mut path = past.clone();
                     path.push(Step { life: Rc::clone(&life), at, how, lost });
-                    match self.judge(&mut survivor) {
-                        (Err(bad), _) => report.note(bad, &path),
-                        (Ok(()), frames) if past.len() < self.recovery_depth as usize => {
+                    let judged = panic::catch_unwind(AssertUnwindSafe(|| self.judge(&mut survivor)));
+                    match judged {
+                        Err(panic) => {
+                            let crashes = path.iter().map(Step::crash).collect();
+                            let message = message(panic.as_ref());
+                            panicked = Some(CrashTestError::Panicked { message, crashes });
+                        }
+                        Ok((Err(bad), _)) => report.note(bad, &path),
+                        Ok((Ok(()), frames)) if past.len() < self.recovery_depth as usize => {
                             let next = Life { frames, acknowledged: Vec::new(), is_program: false, told };
                             lives.push_back((Rc::new(next), path));
                         }
-                        (Ok(()), _) => {}
+                        Ok((Ok(()), _)) => {}
                     }
                 })?;
+                if let Some(panicked) = panicked {
+                    return Err(panicked);
+                }
                 if first_only && !report.findings.is_empty() {
                     return Ok(report);
                 }
@@ -366,6 +387,11 @@ impl<P, J> fmt::Debug for CrashTest<P, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CrashTest").field("profile", &self.profile).finish_non_exhaustive()
     }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 /// The disk before one mutating call, or at the end of a program.
