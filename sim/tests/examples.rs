@@ -16,7 +16,10 @@ fn the_config_writer_lacks_two_barriers() {
     let bad: Vec<_> = report.findings.iter().map(|finding| finding.bad).collect();
     assert_eq!(bad, ["saved, and the old config is back", "the config is empty", "the config is torn"]);
     assert_eq!((report.places, report.crashes, report.states), (4, 25, 14));
-    let barriers: Vec<_> = repair.unwrap().barriers.iter().map(ToString::to_string).collect();
+    let repair = repair.unwrap();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    assert!(readme.contains(&format!("{report}\n\n{repair}\n")), "the README shows what the example prints");
+    let barriers: Vec<_> = repair.barriers.iter().map(ToString::to_string).collect();
     let between = "sync_file /config.tmp, between write /config.tmp and rename /config";
     assert_eq!(barriers, [between, "sync_dir /, after rename /config, the last call"]);
 }
