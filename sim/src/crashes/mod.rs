@@ -51,7 +51,7 @@ impl Run {
     /// Tells the world outside that something is done: from here on a crash must not undo it. The judge gets
     /// the number of times as [`Survivor::acknowledged`].
     pub fn acknowledge(&self) {
-        // The program's next call meets the same error, if there is one.
+        // A sync that fails is one that was not made, which the comparison of the calls will notice.
         let _ = self.disk.make_due_syncs();
         self.acknowledged.borrow_mut().push((self.disk.mutations() - self.before) as usize);
     }
