@@ -23,7 +23,7 @@ pub(crate) use sqlite_engine::{Extra, Full, Sqlite};
 /// Each transaction gives all keys the same value.
 pub(crate) const KEYS: u64 = 8;
 /// How many transactions there are.
-const COMMITS: u64 = 3;
+const COMMITS: u64 = 2;
 /// Makes a row so long that the rows don't fit into one page.
 pub(crate) const FILLER: [u8; 600] = [b'.'; 600];
 
@@ -91,7 +91,7 @@ pub(crate) fn check<E: Engine>() -> Result<Report<Bad>, CrashTestError> {
 }
 
 /// See [`CrashTest::ways_max`].
-const WAYS: u64 = 4;
+const WAYS: u64 = 3;
 
 #[expect(clippy::print_stdout, reason = "it is what an example is for")]
 fn main() -> Result<(), CrashTestError> {
