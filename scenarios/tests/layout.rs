@@ -43,7 +43,7 @@ fn check_only(member: &str, allowed: &[&str]) {
 #[test]
 fn the_simulation_knows_nothing_of_the_applier() {
     let production = ["aho-corasick", "madsim", "rand_chacha", "thiserror", "xxhash-rust"];
-    let tests = ["nix", "proptest", "tempfile"];
+    let tests = ["nix", "proptest", "proptest-state-machine", "redb", "rusqlite", "sqlite-vfs", "tempfile"];
     check_only("sim", &[production.as_slice(), tests.as_slice()].concat());
 }
 
@@ -66,7 +66,16 @@ fn the_applier_knows_nothing_of_the_simulation() {
         "tracing",
         "zeroize",
     ];
-    let tests = ["aho-corasick", "clap", "criterion", "libtest-mimic", "proptest", "rand_chacha", "tempfile"];
+    let tests = [
+        "aho-corasick",
+        "clap",
+        "criterion",
+        "libtest-mimic",
+        "proptest",
+        "proptest-state-machine",
+        "rand_chacha",
+        "tempfile",
+    ];
     check_only("applier", &[production.as_slice(), tests.as_slice()].concat());
 }
 

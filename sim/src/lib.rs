@@ -11,6 +11,8 @@
 //!   break the disk's promises on purpose.
 //! - [`Trace`] is a rolling hash of what happened, and a list of [`Event`]s if wanted; [`Probes`] count places
 //!   reached.
+//! - [`crashes`] is the short way: a program and a judge in, every crash of it, the shortest ways to what is bad
+//!   and the missing syncs out.
 //! - [`DiskSim`] ties disks to the nodes of a madsim runtime.
 //! - [`Net`] carries messages between those nodes. [`NetWeather`] says how often they are dropped, duplicated
 //!   and delayed; links are cut in one direction at a time. [`SharedChoices`] is what the tasks of a runtime
@@ -18,6 +20,8 @@
 //!
 //! Same tape, same world: nothing in here reads a clock, the environment, a thread's identity or the order of
 //! a randomly hashed map.
+//!
+//! The [`tutorial`] puts a system of your own under all this, step by step.
 //!
 //! # A crash in eight lines
 //!
@@ -78,6 +82,7 @@
 //! That what *is* modelled agrees with a real operating system, `tests/semantics.rs` checks call by call.
 
 mod choices;
+pub mod crashes;
 mod disk;
 mod exhaustive;
 mod net;
@@ -87,6 +92,7 @@ mod shared;
 mod site;
 mod tape;
 mod trace;
+pub mod tutorial;
 
 pub use crate::{
     choices::{Asked, Choices, Mismatch, Ratio},

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{
+    barriers::Barriers,
     errno::{EIO, ENOSPC},
     op::{OpInfo, OpKind},
 };
@@ -156,6 +157,8 @@ pub(crate) struct FaultPlan {
     pub(crate) died_at: Option<OpInfo>,
     pub(crate) last_fault: Option<(OpInfo, Errno)>,
     pub(crate) sync_failed: bool,
+    /// Not a fault, but planned for this life, too.
+    pub(super) barriers: Barriers,
 }
 
 impl FaultPlan {

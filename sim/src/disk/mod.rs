@@ -1,5 +1,6 @@
 //! The simulated disk: a handle, its observers, and the endings of a life.
 
+mod barriers;
 mod crash;
 pub mod errno;
 mod fault;

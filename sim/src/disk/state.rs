@@ -119,6 +119,9 @@ impl State {
         if life != self.life || self.plan.dead {
             return Err(error(EIO));
         }
+        if call.kind.mutates() {
+            self.insert_barriers(life)?;
+        }
         let info = || OpInfo::new(call.kind, call.path);
         let name_call = call.kind.concerns_names().then_some(self.name_calls);
         if call.kind.mutates() && self.plan.dies_at(self.mutations, name_call) {
