@@ -77,7 +77,8 @@ struct Real {
 
 impl Real {
     fn new() -> Self {
-        Self { root: tempfile::tempdir().expect("a temporary directory"), open: Default::default() }
+        let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
+        Self { root, open: Default::default() }
     }
 
     fn path(&self, path: &str) -> PathBuf {
