@@ -5,8 +5,8 @@
 //!
 //! A decoder is held to three things: no bytes make it panic; what it decodes is encoded to the very same bytes, where its form
 //! is canonical (each check says where it is not, and is content with the same value then); and what is encoded from a value
-//! that was [made](made) of the bytes decodes to that value. Checksums and tags stop a fuzzer that only changes bytes, so the
-//! checks mend them ([`documents`]) or seal anew ([`sealed`]), and look behind them.
+//! that was made of the bytes decodes to that value. Checksums and tags stop a fuzzer that only changes bytes, so the checks of
+//! documents mend them, those of sealed bytes seal anew, and both look behind them.
 
 pub mod corpus;
 mod documents;
