@@ -9,6 +9,7 @@
 //! - [`run`] runs a seed or a range of seeds, [`shrink`] minimises what was found, [`seeds`] keeps it, [`cli`] is `cargo sim`,
 //!   [`output`] what it writes, [`page`] what of it a browser opens.
 //! - [`timeline`] shows one run.
+//! - [`fuzzing`] is what a fuzzer's bytes are put to: decoders, and worlds whose draws they are.
 //! - [`coverage`] is where nodes died and what came of it, [`knobs`] what is done to them on purpose; [`results`] is what a
 //!   sweep came to, written, read and merged, and [`report`] shows it.
 
@@ -19,6 +20,7 @@ pub mod chronicle;
 pub mod cli;
 pub mod coverage;
 pub mod form;
+pub mod fuzzing;
 pub mod history;
 pub mod invariants;
 pub mod knobs;

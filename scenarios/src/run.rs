@@ -28,6 +28,8 @@ pub enum Source {
     Realigned(Tape, u64),
     /// A tape that was changed: each site takes its own values in order as far as they fit, and zeros from there on.
     Loose(Tape),
+    /// A fuzzer's bytes.
+    Bytes(Vec<u8>),
 }
 
 /// What is kept of a run beside its result.
@@ -87,7 +89,19 @@ pub enum RunError {
 }
 
 /// Name of the thread of a run.
-pub(crate) const THREAD: &str = "run";
+const THREAD: &str = "run";
+
+/// A panic of a run is a finding, and is reported as one. What the panic hook does comes in between: it prints, and that of a
+/// fuzzer ends the process. From here on it hears of all other panics alone.
+#[expect(clippy::disallowed_methods, reason = "it decides what is printed, and nothing of a run")]
+pub fn silence_panics() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if thread::current().name() != Some(THREAD) {
+            others(panic);
+        }
+    }));
+}
 
 /// Runs once, on a fresh thread, so that nothing thread-local carries over from one run to the next.
 ///
@@ -109,6 +123,7 @@ fn run_here(setup: Setup, source: Source, keep: Keep) -> Result<Checked, RunErro
         Source::Tape(tape) => Choices::replayed(tape),
         Source::Realigned(tape, seed) => Choices::realigned(tape, seed),
         Source::Loose(tape) => Choices::replayed_loosely(tape),
+        Source::Bytes(data) => Choices::bytes(&data),
     };
     let trace = match keep {
         Keep::Nothing => Trace::hashing(),

@@ -44,24 +44,24 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 1..=VERSION;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedFile {
-    version: u32,
+    pub(crate) version: u32,
     /// What it shows, in a sentence.
     pub shows: String,
-    scenario: String,
-    subject: String,
-    profile: String,
+    pub(crate) scenario: String,
+    pub(crate) subject: String,
+    pub(crate) profile: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lie: Option<String>,
+    pub(crate) lie: Option<String>,
     /// Fingerprints that have to be found; empty if nothing may be.
     pub expect: Vec<String>,
     /// A workload cut shorter than its world would make it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    entries_max: Option<u64>,
+    pub(crate) entries_max: Option<u64>,
     /// Fewer times at which a spare machine joins or leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
-    joins_max: Option<u64>,
+    pub(crate) joins_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// A line that shows it, to be copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -72,7 +72,7 @@ pub struct SeedFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimal: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tape: Option<String>,
+    pub(crate) tape: Option<String>,
     /// What happens in it, in plain sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub story: Vec<String>,
@@ -196,13 +196,20 @@ impl Case {
     /// # Errors
     /// [`SeedFileError`], which names the file.
     pub fn read(path: &Path) -> Result<Case, SeedFileError> {
+        let text = fs::read_to_string(path);
+        Case::parse(&text.map_err(|source| SeedFileError::Read { path: path.to_owned(), source })?, path)
+    }
+
+    /// Makes a case of the text of the file that is or might be at `path`.
+    ///
+    /// # Errors
+    /// [`SeedFileError`], which names the file.
+    pub fn parse(text: &str, path: &Path) -> Result<Case, SeedFileError> {
         let owned = || path.to_owned();
-        let text =
-            fs::read_to_string(path).map_err(|source| SeedFileError::Read { path: owned(), source })?;
-        let file: SeedFile = match toml::from_str(&text) {
+        let file: SeedFile = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => {
-                if let Some(got) = version_of(&text).filter(|version| !VERSIONS.contains(version)) {
+                if let Some(got) = version_of(text).filter(|version| !VERSIONS.contains(version)) {
                     return Err(SeedFileError::Version { path: owned(), got });
                 }
                 return Err(SeedFileError::Shape { path: owned(), message: error.message().to_owned() });
@@ -316,7 +323,8 @@ impl SeedFile {
         Ok(output::write(path, self.text().as_bytes())?)
     }
 
-    fn text(&self) -> String {
+    /// The file as it is written.
+    pub(crate) fn text(&self) -> String {
         toml::to_string_pretty(self).expect("strings and numbers always serialise")
     }
 }
@@ -327,6 +335,27 @@ impl SeedFile {
 /// [`SeedFileError::Write`].
 pub fn write(path: &Path, setup: &Setup, checked: &Checked, shows: &str) -> Result<(), SeedFileError> {
     SeedFile::of(setup, checked, shows).write_new(path)
+}
+
+/// A file name for a finding: what it is of, in small letters and hyphens.
+pub fn slug(setup: &Setup, fingerprint: &str) -> String {
+    /// File systems allow some 250 bytes.
+    const CHARS_MAX: usize = 150;
+    let mut text = format!("{} {} ", setup.scenario, setup.subject);
+    if setup.profile != Profile::default() {
+        text.push_str(setup.profile.name());
+        text.push(' ');
+    }
+    if let Some(lie) = setup.lies.name() {
+        text.push_str(lie);
+        text.push(' ');
+    }
+    text.push_str(fingerprint);
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut slug = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-");
+    slug.truncate(CHARS_MAX);
+    slug.truncate(slug.trim_end_matches('-').len());
+    slug
 }
 
 /// The version of a file that is otherwise not of this version's shape.

@@ -140,7 +140,7 @@ impl Choices {
     }
 
     /// Answers from a fuzzer's bytes: one byte for a bound up to 256, two up to 65,536, otherwise eight,
-    /// little-endian, modulo the bound. When they are used up, every answer is 0.
+    /// little-endian, modulo the bound. When they are used up, every answer is 0. [`Tape::to_bytes`] is the way back.
     pub fn bytes(data: &[u8]) -> Self {
         Self::from_source(Source::Bytes { data: data.to_vec(), used: 0 })
     }
@@ -320,12 +320,17 @@ impl Realigned {
     }
 }
 
-fn take_bytes(data: &[u8], used: &mut usize, bound: u64) -> u64 {
-    let width = match bound {
+/// How many of a fuzzer's bytes a draw with this bound takes.
+pub(crate) const fn byte_width(bound: u64) -> usize {
+    match bound {
         0..=0x100 => 1,
         0x101..=0x1_0000 => 2,
         _ => 8,
-    };
+    }
+}
+
+fn take_bytes(data: &[u8], used: &mut usize, bound: u64) -> u64 {
+    let width = byte_width(bound);
     let rest = &data[*used..];
     let taken = &rest[..rest.len().min(width)];
     *used += taken.len();

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use crate::choices::byte_width;
+
 /// One recorded decision.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Draw {
@@ -25,6 +27,17 @@ impl fmt::Display for Draw {
 /// skipped when read, so that a file can carry a heading.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Tape(pub Vec<Draw>);
+
+impl Tape {
+    /// The bytes with which [`crate::Choices::bytes`] gives the answers of this tape again, to a run that asks the same.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len());
+        for draw in &self.0 {
+            bytes.extend_from_slice(&draw.value.to_le_bytes()[..byte_width(draw.bound)]);
+        }
+        bytes
+    }
+}
 
 impl fmt::Display for Tape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

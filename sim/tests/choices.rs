@@ -136,6 +136,24 @@ fn bytes_are_taken_by_the_width_of_the_bound_and_end_in_calm() {
 }
 
 #[test]
+fn the_bytes_of_a_tape_give_its_answers_again() {
+    let bounds = [2, 3, 255, 256, 257, 65_535, 65_536, 65_537, 1 << 32, u64::MAX];
+    let draw = |choices: &mut Choices| {
+        for round in 0..20 {
+            for bound in bounds {
+                choices.draw(if round % 2 == 0 { LEFT } else { RIGHT }, bound);
+            }
+        }
+        choices.tape().clone()
+    };
+    let tape = draw(&mut Choices::seeded(3));
+    let highest = bounds.map(|bound| Draw { site: "left".into(), value: bound - 1, bound });
+    let mut widest = Choices::bytes(&Tape(highest.to_vec()).to_bytes());
+    assert_eq!(draw(&mut Choices::bytes(&tape.to_bytes())), tape);
+    assert_eq!(bounds.map(|bound| widest.draw(LEFT, bound)), bounds.map(|bound| bound - 1));
+}
+
+#[test]
 fn one_possible_answer_is_no_decision() {
     let mut choices = Choices::seeded(1);
     assert_eq!(choices.draw(LEFT, 1), 0);

@@ -14,6 +14,7 @@ mod style;
 mod sweep;
 mod teeth;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use sim::{Lies, Profile};
 use tracing_subscriber::EnvFilter;
 
+use crate::run;
 use crate::subject::Subject;
 use crate::timeline::tap;
 use crate::world::Setup;
@@ -86,17 +88,6 @@ enum Command {
     Man(manual::ManArgs),
 }
 
-/// A panic of a run is a finding, and is reported as one. What the hook would print comes in between.
-#[expect(clippy::disallowed_methods, reason = "it decides what is printed, and nothing of a run")]
-fn silence_runs() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() != Some(crate::run::THREAD) {
-            others(panic);
-        }
-    }));
-}
-
 /// What the code under test logs is shown where it is asked for, as in `RUST_LOG=applier=debug`: in a timeline in its place,
 /// elsewhere on standard error, without the time of day, so that two runs print the same.
 #[expect(clippy::disallowed_methods, reason = "the command line reads the environment; no run sees it")]
@@ -121,7 +112,7 @@ pub fn main() -> ExitCode {
         complain(&why);
         return Exit::Usage.into();
     }
-    silence_runs();
+    run::silence_panics();
     // Other commands are soon done, and an interrupt ends them as it ends any program.
     let is_long =
         matches!(cli.command, Command::Sweep(_) | Command::Prove(_) | Command::Shrink(_) | Command::Teeth(_));
@@ -173,9 +164,9 @@ fn quoted(path: &Path) -> String {
 }
 
 /// The line that shows a run again.
-fn reproduce(setup: &Setup, seed: u64) -> String {
+fn reproduce(setup: &Setup, what: impl Display) -> String {
     let options = options(setup.subject, setup.profile, setup.lies);
-    format!("cargo sim replay {seed} --scenario {}{options}", setup.scenario)
+    format!("cargo sim replay {what} --scenario {}{options}", setup.scenario)
 }
 
 /// Who is put to the test on what disk, as options.

@@ -1,5 +1,6 @@
 //! `cargo sim replay`.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,15 +26,19 @@ const WIDTH: usize = 160;
   cargo sim replay 17 --scenario single --subject as-merged
   cargo sim replay seeds/start-loads-no-keys.toml --html timeline.html
   cargo sim replay 17 --save seeds/what-it-is.toml --shows 'what it shows'
+  cargo sim replay fuzz/artifacts/world/crash-1f0c --bytes --save seeds/what-it-is.toml --shows 'what it shows'
   RUST_LOG=applier=trace cargo sim replay 17 --verbose
 
 A seed file is answered with one of: same finding, other finding, gone, cannot be replayed; one in which nothing may be
 found, with: clean, or: other finding.")]
 pub(super) struct ReplayArgs {
-    /// A seed, or the path of a seed file
+    /// A seed, or the path of a seed file; with --bytes that of a fuzzer's file
     #[arg(value_name = "SEED|FILE")]
     what: String,
-    /// Scenario of the seed [default: single]
+    /// Take FILE for a fuzzer's bytes, and draw from these
+    #[arg(long)]
+    bytes: bool,
+    /// Scenario of the seed, or of the bytes [default: single]
     #[arg(long, value_name = "NAME", value_parser = scenario_parser())]
     scenario: Option<Scenario>,
     #[command(flatten)]
@@ -92,6 +97,7 @@ struct FindingReport<'a> {
 /// What is run again.
 enum What {
     Seed(Setup, u64),
+    Bytes(Setup, Vec<u8>),
     Case(Box<Case>),
 }
 
@@ -109,6 +115,9 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
         What::Seed(setup, seed) => {
             (*setup, run(*setup, Source::Seed(*seed), keep).map(|checked| (checked, None)))
         }
+        What::Bytes(setup, bytes) => {
+            (*setup, run(*setup, Source::Bytes(bytes.clone()), keep).map(|checked| (checked, None)))
+        }
         What::Case(case) => (
             case.setup,
             case.replay(args.strict, keep).map(|Replayed { checked, answer }| (checked, Some(answer))),
@@ -123,6 +132,7 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
     };
     let name = match &what {
         What::Seed(_, seed) => format!("seed {seed}"),
+        What::Bytes(_, bytes) => format!("{} bytes of a fuzzer", bytes.len()),
         What::Case(case) => case.name.clone(),
     };
     let timeline = Timeline::new(&setup, &checked, &name, &again);
@@ -141,14 +151,19 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
 
 /// What is asked for, and the line that asks for it again.
 fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
-    if let Ok(seed) = args.what.parse::<u64>() {
+    let seed = args.what.parse::<u64>().ok().filter(|_| !args.bytes);
+    if seed.is_some() || args.bytes {
         let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
         args.setup.check(setup.scenario).map_err(|why| (Exit::Usage, why))?;
         if args.strict {
-            let why = "--strict is for seed files: a seed has no tape that it could leave".to_owned();
+            let what = if args.bytes { "bytes have" } else { "a seed has" };
+            let why = format!("--strict is for seed files: {what} no tape that could be left");
             return Err((Exit::Usage, why));
         }
-        return Ok((What::Seed(setup, seed), reproduce(&setup, seed)));
+        return match seed {
+            Some(seed) => Ok((What::Seed(setup, seed), reproduce(&setup, seed))),
+            None => bytes_of(Path::new(&args.what), setup),
+        };
     }
     if args.scenario.is_some() || args.setup.is_given() {
         let why =
@@ -164,6 +179,16 @@ fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
         }
         Err(error) => Err((Exit::HarnessFailed, cannot_be_replayed(&error))),
     }
+}
+
+/// What a fuzzer has left in a file, and the line that runs it again.
+fn bytes_of(path: &Path, setup: Setup) -> Result<(What, String), (Exit, String)> {
+    let bytes = fs::read(path).map_err(|error| {
+        let why =
+            format!("{}: cannot be read: {error}; --bytes takes the path of a fuzzer's file", path.display());
+        (Exit::Usage, why)
+    })?;
+    Ok((What::Bytes(setup, bytes), reproduce(&setup, format_args!("{} --bytes", quoted(path)))))
 }
 
 fn cannot_be_replayed(why: &(dyn std::error::Error + 'static)) -> String {

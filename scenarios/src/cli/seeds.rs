@@ -11,12 +11,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::args::{Format, OutputArgs};
+use super::args::{Format, OutputArgs, SetupArgs, scenario_parser};
 use super::style::{BAD, GOOD, WARN};
 use super::{Exit, complain};
+use crate::fuzzing::corpus;
 use crate::output;
 use crate::run::Keep;
 use crate::seeds::{Case, Replayed, SeedFileError};
+use crate::world::Scenario;
 
 /// Where a re-check leaves its answers.
 const STATE_FILE: &str = "seeds-check.json";
@@ -24,7 +26,8 @@ const STATE_FILE: &str = "seeds-check.json";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo sim seeds
-  cargo sim seeds --check --format json")]
+  cargo sim seeds --check --format json
+  cargo sim seeds --bytes fuzz/corpus/cluster-script --scenario cluster --count 20")]
 pub(super) struct SeedsArgs {
     /// Run every file again, and say what became of its finding
     #[arg(long)]
@@ -32,6 +35,17 @@ pub(super) struct SeedsArgs {
     /// Directory of the corpus
     #[arg(long, default_value = "seeds", value_name = "DIR")]
     dir: PathBuf,
+    /// Write the tapes of the corpus there, as bytes for a fuzzer: a file for each tape of the scenario
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    bytes: Option<PathBuf>,
+    /// Scenario of these tapes [default: single]
+    #[arg(long, value_name = "NAME", value_parser = scenario_parser(), requires = "bytes")]
+    scenario: Option<Scenario>,
+    /// The tapes of so many first seeds beside them [default: 0]
+    #[arg(long, value_name = "N", requires = "bytes")]
+    count: Option<u64>,
+    #[command(flatten)]
+    setup: SetupArgs,
     #[command(flatten)]
     output: OutputArgs,
     /// Directory in which the answers of the last re-check are kept
@@ -57,6 +71,14 @@ struct SeedReport<'a> {
     /// Nobody knows before it was checked.
     #[serde(skip)]
     is_good: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct BytesReport<'a> {
+    command: &'static str,
+    /// Of all files together.
+    bytes: usize,
+    files: Vec<&'a str>,
 }
 
 /// The answers of a re-check, by the names of the files.
@@ -89,6 +111,13 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
         ));
         return Ok(Exit::Usage);
     }
+    if let Some(dir) = &args.bytes {
+        return write_bytes(args, dir, &cases, out);
+    }
+    if args.setup.is_given() {
+        complain("a seed file says itself what it runs: subject, profile and lie are for --bytes");
+        return Ok(Exit::Usage);
+    }
     let mut exit = Exit::Clean;
     let last = if args.check {
         let (last, worst) = check(&args.dir, &cases);
@@ -116,6 +145,45 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
         }
     }
     Ok(exit)
+}
+
+/// Writes tapes as the bytes of a fuzzer that draws from them.
+fn write_bytes(args: &SeedsArgs, dir: &Path, cases: &[Case], out: &mut impl Write) -> io::Result<Exit> {
+    let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
+    if let Err(why) = args.setup.check(setup.scenario) {
+        complain(&why);
+        return Ok(Exit::Usage);
+    }
+    let corpus = match corpus::of_tapes(setup, cases, args.count.unwrap_or(0)) {
+        Ok(corpus) => corpus,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::HarnessFailed);
+        }
+    };
+    if corpus.is_empty() {
+        let why = format!(
+            "{}: no tape of {} is in there; --count N takes those of N seeds",
+            args.dir.display(),
+            setup.scenario
+        );
+        complain(&why);
+        return Ok(Exit::Usage);
+    }
+    if let Err(error) = output::write_all(dir, &corpus) {
+        complain(&error.to_string());
+        return Ok(Exit::HarnessFailed);
+    }
+    let bytes: usize = corpus.iter().map(|(_, bytes)| bytes.len()).sum();
+    match args.output.format {
+        Format::Text => writeln!(out, "{}: {} files, {bytes} bytes", dir.display(), corpus.len())?,
+        Format::Json => {
+            let files = corpus.iter().map(|(name, _)| name.as_str()).collect();
+            serde_json::to_writer(&mut *out, &BytesReport { command: "seeds", bytes, files })?;
+            writeln!(out)?;
+        }
+    }
+    Ok(Exit::Clean)
 }
 
 /// Runs all of them, and says how bad the worst answer is.

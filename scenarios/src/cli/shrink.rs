@@ -19,7 +19,7 @@ use super::patience::{self, Patience};
 use super::{Exit, args, complain, quoted};
 use crate::results::shortened;
 use crate::run::{Checked, Keep, RunError, Source, run};
-use crate::seeds::{Case, SeedFile};
+use crate::seeds::{self, Case, SeedFile};
 use crate::shrink::{Progress, Shrunk, Terms, shrink_finding};
 use crate::timeline::Timeline;
 use crate::world::{Scenario, Setup};
@@ -279,7 +279,7 @@ impl Task {
         let (path, other) = match &self.name {
             Some(name) => (named(name), None),
             None => {
-                let slug = task::slug(&self.setup, fingerprint);
+                let slug = seeds::slug(&self.setup, fingerprint);
                 let hash = xxhash_rust::xxh3::xxh3_64(fingerprint.as_bytes()) as u32;
                 (named(&slug), Some(named(&format!("{slug}-{hash:08x}"))))
             }

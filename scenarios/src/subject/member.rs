@@ -108,6 +108,8 @@ impl MemberSnapshot {
     /// u32 BE length | applier's part | u32 BE count | count * (key, u32 BE length, stored)
     ///     | u32 BE count | count * (client, request, index)
     /// ```
+    ///
+    /// Keys and clients ascend.
     pub fn encode(&self) -> Vec<u8> {
         let machine = self.machine.encode();
         let mut bytes =
@@ -139,16 +141,25 @@ impl MemberSnapshot {
             let key = take_number(&mut rest)?;
             let len = take_count(&mut rest)?;
             let (stored, after) = rest.split_at_checked(len)?;
-            data.insert(key, stored.to_vec());
+            put_last(&mut data, key, stored.to_vec())?;
             rest = after;
         }
         let mut sessions = BTreeMap::new();
         for _ in 0..take_count(&mut rest)? {
             let client = take_number(&mut rest)?;
-            sessions.insert(client, (take_number(&mut rest)?, take_number(&mut rest)?));
+            put_last(&mut sessions, client, (take_number(&mut rest)?, take_number(&mut rest)?))?;
         }
         rest.is_empty().then_some(MemberSnapshot { machine, data, sessions })
     }
+}
+
+/// Takes what comes next in order; whatever stands twice or out of order was not encoded.
+fn put_last<V>(map: &mut BTreeMap<u64, V>, key: u64, value: V) -> Option<()> {
+    if map.last_key_value().is_some_and(|(before, _)| *before >= key) {
+        return None;
+    }
+    map.insert(key, value);
+    Some(())
 }
 
 fn take_count(rest: &mut &[u8]) -> Option<usize> {
@@ -178,5 +189,25 @@ mod tests {
             assert_eq!(MemberSnapshot::decode(&bytes[..len]), None, "{len}");
         }
         assert_eq!(MemberSnapshot::decode(&[bytes, vec![0]].concat()), None);
+    }
+
+    #[test]
+    fn what_stands_twice_or_out_of_order_is_no_snapshot() {
+        let machine = Snapshot { registry: applier::registry::RegistrySnapshot::default(), sidecar: None };
+        let of = |data: &[u64], sessions: &[u64]| MemberSnapshot {
+            machine: machine.clone(),
+            data: data.iter().map(|key| (*key, vec![7])).collect(),
+            sessions: sessions.iter().map(|client| (*client, (1, 2))).collect(),
+        };
+        let edited = |bytes: Vec<u8>, from: u64, to: u64| {
+            let at = bytes.windows(8).rposition(|window| window == from.to_be_bytes()).expect("it is there");
+            [&bytes[..at], &to.to_be_bytes(), &bytes[at + 8..]].concat()
+        };
+        for to in [0xd0, 0xc0] {
+            let data = edited(of(&[0xd0, 0xd1], &[]).encode(), 0xd1, to);
+            assert_eq!(MemberSnapshot::decode(&data), None, "data {to:x}");
+            let sessions = edited(of(&[], &[0xd0, 0xd1]).encode(), 0xd1, to);
+            assert_eq!(MemberSnapshot::decode(&sessions), None, "sessions {to:x}");
+        }
     }
 }

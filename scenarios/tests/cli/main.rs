@@ -1,6 +1,7 @@
 //! The command line as its users and their scripts meet it.
 
 mod command;
+mod fuzz;
 mod manners;
 mod prove;
 mod report;

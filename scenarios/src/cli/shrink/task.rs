@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sim::{Lies, Profile};
+use sim::Lies;
 
 use super::super::Exit;
 use super::ShrinkArgs;
@@ -185,25 +185,4 @@ fn of_results(args: &ShrinkArgs, path: &Path) -> Result<Vec<Task>, Refused> {
         }
         _ => Ok(tasks),
     }
-}
-
-/// A file name for a finding: what it is of, in small letters and hyphens.
-pub(super) fn slug(setup: &Setup, fingerprint: &str) -> String {
-    /// File systems allow some 250 bytes.
-    const CHARS_MAX: usize = 150;
-    let mut text = format!("{} {} ", setup.scenario, setup.subject);
-    if setup.profile != Profile::default() {
-        text.push_str(setup.profile.name());
-        text.push(' ');
-    }
-    if let Some(lie) = setup.lies.name() {
-        text.push_str(lie);
-        text.push(' ');
-    }
-    text.push_str(fingerprint);
-    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let mut slug = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-");
-    slug.truncate(CHARS_MAX);
-    slug.truncate(slug.trim_end_matches('-').len());
-    slug
 }
