@@ -57,9 +57,9 @@
 //! ```
 //!
 //! Where each state is kept: the sidecar has `keys` (installed), `active`, `keys[id].local_epoch` (claimed here), `cutovers`
-//! (sealing), `retired` (tombstones) and `rewraps` (the last of them names the KEK in force); the registry has a row for each writer, and the epochs
-//! and KEKs that are this node's alone; memory has the bytes of every key that is not retired. See [`sidecar::json`],
-//! [`registry`] and [`keystore`].
+//! (sealing), `retired` (tombstones) and `rewraps` (the last of them names the KEK in force); the registry has a row for
+//! each writer, and the epochs and KEKs that are this node's alone; memory has the bytes of every key that is not retired.
+//! See [`sidecar::json`], [`registry`] and [`keystore`].
 //!
 //! # Claiming
 //!

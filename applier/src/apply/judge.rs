@@ -261,15 +261,14 @@ impl<R: Registry> Judge<'_, R> {
         for (id, wrapped) in &entry.keys {
             checked_wrapped(DekId::new(*id).ok_or(Reject::ReservedKeyId)?, wrapped)?;
         }
+        // The KEK of an older one is in force no more: it may be withdrawn already, and nothing is promised of it.
+        let is_older = self.sidecar.is_some_and(|sidecar| entry.generation < sidecar.generation());
         let change = Change {
-            rewrapped: Some((entry.generation, check)),
+            rewrapped: (!is_older).then_some((entry.generation, check)),
             sidecar_index: Some(self.index),
             ..Change::default()
         };
-        // The KEK of an older one is in force no more: it may be withdrawn already, and nothing is promised of it.
-        let is_newest = self.sidecar.is_some_and(|sidecar| sidecar.generation() == entry.generation);
-        let again = Change { rewrapped: change.rewrapped.filter(|_| is_newest), ..change.clone() };
-        if let Some(effect) = self.redelivered_as(|| Ok(again))? {
+        if let Some(effect) = self.redelivered_as(|| Ok(change.clone()))? {
             return Ok(effect);
         }
         let sidecar = self.bootstrapped()?;
