@@ -43,6 +43,12 @@ impl SetupArgs {
         Setup { scenario, subject, profile, lies: self.lies(), limits: Limits::NONE }
     }
 
+    /// A run of this scenario, or of the first one that shows the subject; if it cannot show that one, why.
+    pub(super) fn of(&self, scenario: Option<Scenario>) -> Result<Setup, String> {
+        let scenario = scenario.unwrap_or(self.subject().scenarios()[0]);
+        self.check(scenario).map(|()| self.setup(scenario))
+    }
+
     /// Whether a scenario runs the subject as what it is; if not, why.
     pub(super) fn check(&self, scenario: Scenario) -> Result<(), String> {
         let subject = self.subject();

@@ -153,8 +153,7 @@ pub(super) fn main(args: &ReplayArgs, out: &mut impl Write) -> io::Result<Exit> 
 fn asked_for(args: &ReplayArgs) -> Result<(What, String), (Exit, String)> {
     let seed = args.what.parse::<u64>().ok().filter(|_| !args.bytes);
     if seed.is_some() || args.bytes {
-        let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
-        args.setup.check(setup.scenario).map_err(|why| (Exit::Usage, why))?;
+        let setup = args.setup.of(args.scenario).map_err(|why| (Exit::Usage, why))?;
         if args.strict {
             let what = if args.bytes { "bytes have" } else { "a seed has" };
             let why = format!("--strict is for seed files: {what} no tape that could be left");

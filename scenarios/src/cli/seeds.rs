@@ -149,11 +149,13 @@ pub(super) fn main(args: &SeedsArgs, out: &mut impl Write) -> io::Result<Exit> {
 
 /// Writes tapes as the bytes of a fuzzer that draws from them.
 fn write_bytes(args: &SeedsArgs, dir: &Path, cases: &[Case], out: &mut impl Write) -> io::Result<Exit> {
-    let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
-    if let Err(why) = args.setup.check(setup.scenario) {
-        complain(&why);
-        return Ok(Exit::Usage);
-    }
+    let setup = match args.setup.of(args.scenario) {
+        Ok(setup) => setup,
+        Err(why) => {
+            complain(&why);
+            return Ok(Exit::Usage);
+        }
+    };
     let corpus = match corpus::of_tapes(setup, cases, args.count.unwrap_or(0)) {
         Ok(corpus) => corpus,
         Err(error) => {

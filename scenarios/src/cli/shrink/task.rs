@@ -111,8 +111,7 @@ fn out(args: &ShrinkArgs) -> PathBuf {
 }
 
 fn of_seed(args: &ShrinkArgs, seed: u64) -> Result<Task, Refused> {
-    let setup = args.setup.setup(args.scenario.unwrap_or(args.setup.subject().scenarios()[0]));
-    args.setup.check(setup.scenario).map_err(Refused::usage)?;
+    let setup = args.setup.of(args.scenario).map_err(Refused::usage)?;
     Ok(Task {
         what: format!("{} seed {seed}", setup.scenario),
         setup,
