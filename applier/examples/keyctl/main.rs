@@ -2,19 +2,19 @@
 //!
 //! ```console
 //! $ cargo build --example keyctl && alias keyctl=target/debug/examples/keyctl
-//! $ keyctl /tmp/keys init                     # a KEK, for this user alone
-//! $ keyctl /tmp/keys bootstrap                # the first two keys, wrapped under it
-//! $ keyctl /tmp/keys enable storage           # values are sealed from here on
-//! $ keyctl /tmp/keys enable raft              # and entries of the log behind this one
-//! $ keyctl /tmp/keys put colour green
-//! $ keyctl /tmp/keys get colour
-//! $ keyctl /tmp/keys rotate storage           # a new key for new values; the old one still reads
-//! $ keyctl /tmp/keys reseal                   # the values of before, under the new one
-//! $ keyctl /tmp/keys retire 1                 # nothing refers to the old one any more
-//! $ keyctl /tmp/keys rewrap                   # another KEK
-//! $ keyctl /tmp/keys status
-//! $ keyctl /tmp/keys log                      # entries, envelopes, claims
-//! $ keyctl /tmp/keys verify
+//! $ keyctl target/keys init                     # a KEK, for this user alone
+//! $ keyctl target/keys bootstrap                # the first two keys, wrapped under it
+//! $ keyctl target/keys enable storage           # values are sealed from here on
+//! $ keyctl target/keys enable raft              # and entries of the log behind this one
+//! $ keyctl target/keys put colour green
+//! $ keyctl target/keys get colour
+//! $ keyctl target/keys rotate storage           # a new key for new values; the old one still reads
+//! $ keyctl target/keys reseal                   # the values of before, under the new one
+//! $ keyctl target/keys retire 1                 # nothing refers to the old one any more
+//! $ keyctl target/keys rewrap                   # another KEK
+//! $ keyctl target/keys status
+//! $ keyctl target/keys log                      # entries, envelopes, claims
+//! $ keyctl target/keys verify
 //! ```
 //!
 //! Kill any of them at any moment (`kill -9`): the next one recovers by itself, and says so on standard error if there was
