@@ -1,0 +1,1 @@
+//! Speed and sharpness beside others, measured.
