@@ -266,6 +266,11 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_plaintext_is_that_of_the_standard() {
+        assert_eq!(PLAINTEXT_LEN_MAX, 68_719_476_704);
+    }
+
+    #[test]
     fn debug_shows_ids_alone() {
         let shown = "Cipher { keystore: Keystore { ids: [DekId(1), DekId(2)], .. } }";
         assert_eq!(format!("{:?}", cipher()), shown);

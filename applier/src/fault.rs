@@ -57,6 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_full_disk_alone_asks_for_space() {
+        let shown =
+            |kind: io::ErrorKind| IoFault::new("write", "/data/keys.json.tmp", &kind.into()).to_string();
+        let full = "could not write \"/data/keys.json.tmp\": no storage space; free space on this filesystem and restart";
+        assert_eq!(shown(io::ErrorKind::StorageFull), full);
+        assert_eq!(
+            shown(io::ErrorKind::PermissionDenied),
+            "could not write \"/data/keys.json.tmp\": permission denied"
+        );
+    }
+
+    #[test]
     fn the_parent_of_a_path_is_the_directory_whose_sync_makes_its_name_durable() {
         assert_eq!(parent("/data/keys.json"), "/data");
         assert_eq!(parent("/keys.json"), "/");

@@ -69,7 +69,7 @@ impl NodeId {
     /// The low 16 bits, which registry keys and nonces carry. Two nodes may share them; the registration
     /// rules refuse the second.
     pub const fn node16(self) -> u16 {
-        (self.0.get() & 0xffff) as u16
+        self.0.get() as u16
     }
 }
 
@@ -163,6 +163,16 @@ impl Purpose {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_shown_in_hexadecimal_and_indices_and_epochs_in_decimal() {
+        let node = NodeId::new(0x1f00_0000_0002_beef).expect("not 0");
+        assert_eq!(node.get(), 0x1f00_0000_0002_beef);
+        assert_eq!(node.node16(), 0xbeef);
+        assert_eq!(node.to_string(), "1f0000000002beef");
+        assert_eq!(format!("{node:?}"), "NodeId(1f0000000002beef)");
+        assert_eq!(format!("{} {}", RaftIndex(12), LocalEpoch(34)), "12 34");
+    }
 
     #[test]
     fn the_empty_raft_id_is_no_node() {

@@ -328,18 +328,14 @@ fn open_nonblocking(path: &str) -> io::Result<File> {
     options.open(path)
 }
 
-/// The permission bits, if they give anyone but the owner access.
-#[cfg(unix)]
+/// The permission bits, if they give anyone but the owner access. Where there are no Unix permissions, the installation guards
+/// the file.
 fn insecure_mode(metadata: &std::fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = metadata.permissions().mode() & 0o7777;
+    #[cfg(unix)]
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
+    #[cfg(not(unix))]
+    let mode = 0;
     (mode & 0o077 != 0).then_some(mode)
-}
-
-/// Where there are no Unix permissions, the installation guards the file.
-#[cfg(not(unix))]
-fn insecure_mode(_metadata: &std::fs::Metadata) -> Option<u32> {
-    None
 }
 
 /// Reads until `buf` is full or the file ends, and returns the number of bytes. The standard library's `read_to_end`

@@ -27,6 +27,30 @@ impl Entropy for Dry {
     }
 }
 
+/// Gives what it is told to, one read after the other, at most a byte each.
+struct Reads(VecDeque<io::Result<u8>>);
+
+impl Read for Reads {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(read) = self.0.pop_front() else { return Ok(0) };
+        buf[0] = read?;
+        Ok(1)
+    }
+}
+
+#[test]
+fn a_read_goes_on_after_an_interruption_and_ends_at_any_other_error() {
+    let read = |reads: Vec<io::Result<u8>>| {
+        let mut buf = [0; 3];
+        read_up_to(Reads(reads.into()), &mut buf).map(|len| buf[..len].to_vec()).map_err(|error| error.kind())
+    };
+    let interrupted = || Err(io::ErrorKind::Interrupted.into());
+    assert_eq!(read(vec![interrupted(), Ok(1), interrupted(), Ok(2)]), Ok(vec![1, 2]));
+    assert_eq!(read(vec![Ok(1), Ok(2), Ok(3), Ok(4)]), Ok(vec![1, 2, 3]), "no more than there is room for");
+    let failed = io::ErrorKind::PermissionDenied;
+    assert_eq!(read(vec![Ok(1), Err(failed.into()), Ok(2)]), Err(failed));
+}
+
 fn dek() -> Dek {
     Dek::new([7; KEY_LEN])
 }
@@ -107,32 +131,6 @@ fn a_check_value_survives_its_number_and_shows_in_hex() {
     let check = KekCheck([1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
     assert_eq!(check, KekCheck::from_u64(0x0123_4567_89ab_cdef));
     assert_eq!(format!("{check:?}"), "KekCheck(0123456789abcdef)");
-}
-
-/// Hands out one byte a call and is interrupted in between.
-struct Dribble(VecDeque<Option<u8>>);
-
-impl Read for Dribble {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.0.pop_front() {
-            Some(Some(byte)) => {
-                buf[0] = byte;
-                Ok(1)
-            }
-            Some(None) => Err(io::ErrorKind::Interrupted.into()),
-            None => Ok(0),
-        }
-    }
-}
-
-#[test]
-fn short_and_interrupted_reads_are_continued() {
-    let mut buf = [0; 4];
-    let source = Dribble([Some(1), None, Some(2), Some(3)].into());
-    assert_eq!(read_up_to(source, &mut buf).expect("an interruption is no failure"), 3);
-    assert_eq!(buf, [1, 2, 3, 0]);
-    let source = Dribble([Some(9); 5].into());
-    assert_eq!(read_up_to(source, &mut buf).expect("nothing failed"), 4);
 }
 
 #[cfg(unix)]
