@@ -1,0 +1,182 @@
+//! On the disk of `sim`. A life is recorded once; each call in it gives a state that it could have died in, and each of
+//! these is crashed, recovered and judged on a copy of that disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use scenarios::seam::SimFiles;
+use sim::{Choices, Disk, Lies, Profile, Trace};
+
+use super::life::{Book, Ended, Farewell, Place, Surroundings, live};
+use super::log::Log;
+use super::mortal::Mortality;
+use super::variants::Variant;
+use super::{CRASHES, CRASHES_MAX, DEATH, ENDING, GOES_ON, Harness, Search, Violation};
+
+/// The harness.
+pub struct Ours {
+    log: Arc<Log>,
+    place: Place,
+}
+
+/// A disk, and what is known of the node on it.
+#[derive(Clone)]
+pub struct Point {
+    disk: Disk,
+    book: Book,
+}
+
+impl Ours {
+    /// On this log.
+    pub fn new(log: Arc<Log>) -> Ours {
+        Ours { log, place: Place::under("") }
+    }
+
+    fn blank(&self) -> Disk {
+        let disk = Disk::with(Profile::Posix, Lies::NONE, Trace::hashing());
+        let mount = disk.mount();
+        for directory in [&self.place.database_directory, &self.place.sidecar_directory] {
+            mount.mkdir(directory).expect("no fault is armed");
+        }
+        mount.sync_dir("/").expect("no fault is armed");
+        disk
+    }
+
+    fn with(
+        &self,
+        disk: &Disk,
+        mortality: Arc<Mortality>,
+        variant: Variant,
+        farewell: Farewell,
+    ) -> Surroundings<'_, SimFiles> {
+        let files = SimFiles::new(disk.mount());
+        Surroundings { log: &self.log, place: &self.place, files, mortality, variant, farewell }
+    }
+
+    /// How many mutating calls a life from an empty disk makes.
+    pub fn calls(&self, variant: Variant) -> u64 {
+        let mortality = Mortality::never();
+        let with = self.with(&self.blank(), Arc::clone(&mortality), variant, Farewell::None);
+        live(with, Book::default(), |_| {});
+        mortality.calls()
+    }
+
+    /// Every state from which a crash of the first life could start.
+    pub fn first_life(&self, variant: Variant) -> Result<Vec<Point>, Violation> {
+        self.record(&Point { disk: self.blank(), book: Book::default() }, variant)
+    }
+
+    /// The same for the next life.
+    fn record(&self, from: &Point, variant: Variant) -> Result<Vec<Point>, Violation> {
+        let disk = from.disk.fork();
+        disk.keep_checkpoints(true);
+        let mut points = Vec::new();
+        let mut known = from.book;
+        let mut take = |book: Book| {
+            let frames = disk.take_checkpoints().into_iter();
+            points.extend(frames.map(|frame| Point { disk: frame.disk, book: known }));
+            known = book;
+        };
+        let with = self.with(&disk, Mortality::never(), variant, Farewell::None);
+        if let Ended::Violated(violation) = live(with, from.book, &mut take) {
+            return Err(violation);
+        }
+        let last = disk.fork();
+        take(Book::default());
+        points.push(Point {
+            disk: last,
+            book: Book { acknowledged: self.log.end(), delivered: self.log.end() },
+        });
+        Ok(points)
+    }
+
+    /// Crashes in a state, in one of the ways that there are, and gives what is left.
+    pub fn crash(&self, at: &Point, choices: &mut Choices) -> Point {
+        let disk = at.disk.fork();
+        match choices.draw(ENDING, 2) {
+            0 => disk.process_crash(),
+            _ => drop(disk.power_loss(choices)),
+        }
+        Point { disk, book: at.book }
+    }
+
+    /// Recovers on a copy of what a crash left, and judges that.
+    pub fn recover(&self, from: &Point, variant: Variant) -> Option<Violation> {
+        let disk = from.disk.fork();
+        let with = self.with(&disk, Mortality::never(), variant, Farewell::None);
+        match live(with, from.book, |_| {}) {
+            Ended::Violated(violation) => Some(violation),
+            Ended::Finished | Ended::Died => None,
+        }
+    }
+
+    /// One crash state from an empty disk on, as those have to come to it who cannot copy a disk.
+    pub fn from_an_empty_disk(
+        &self,
+        variant: Variant,
+        calls: u64,
+        choices: &mut Choices,
+    ) -> Option<Violation> {
+        let disk = self.blank();
+        let mut book = Book::default();
+        let death = Mortality::before(choices.draw(DEATH, calls));
+        let with = self.with(&disk, death, variant, Farewell::None);
+        if let Ended::Violated(violation) = live(with, book, |known| book = known) {
+            return Some(violation);
+        }
+        let left = self.crash(&Point { disk, book }, choices);
+        self.recover(&left, variant)
+    }
+}
+
+/// How many mutating calls a life from an empty disk makes, counted once for each variant.
+#[derive(Default)]
+pub(crate) struct Calls(BTreeMap<Variant, u64>);
+
+impl Calls {
+    pub(crate) fn of(&mut self, log: &Arc<Log>, variant: Variant) -> u64 {
+        *self.0.entry(variant).or_insert_with(|| Ours::new(Arc::clone(log)).calls(variant))
+    }
+}
+
+impl Harness for Ours {
+    fn name(&self) -> &'static str {
+        "ours"
+    }
+
+    fn history(&mut self, variant: Variant, choices: &mut Choices) -> Search {
+        let mut search = Search::default();
+        let mut from = Point { disk: self.blank(), book: Book::default() };
+        for _ in 0..choices.range(CRASHES, 1..=CRASHES_MAX) {
+            let points = match self.record(&from, variant) {
+                Ok(points) => points,
+                Err(violation) => return Search { caught: Some(violation), ..search },
+            };
+            let mut left = Vec::with_capacity(points.len());
+            for point in &points {
+                let crashed = self.crash(point, choices);
+                search.states += 1;
+                search.caught = self.recover(&crashed, variant);
+                if search.caught.is_some() {
+                    return search;
+                }
+                left.push(crashed);
+            }
+            from = choices.pick(GOES_ON, &left).clone();
+        }
+        search
+    }
+
+    fn undisturbed(&mut self, variant: Variant) -> Option<Violation> {
+        let disk = self.blank();
+        let mut book = Book::default();
+        for _ in 0..2 {
+            let with = self.with(&disk, Mortality::never(), variant, Farewell::Clean);
+            if let Ended::Violated(violation) = live(with, book, |known| book = known) {
+                return Some(violation);
+            }
+            disk.process_crash();
+        }
+        None
+    }
+}
