@@ -5,6 +5,7 @@
 //! $ cargo benchmarks peers -- --seconds 10 --runs 5
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use benchmarks::peers::Harness;
 use benchmarks::peers::child::Sigkill;
+use benchmarks::peers::judge::{Violation, What};
 use benchmarks::peers::log::Log;
 use benchmarks::peers::ours::Ours;
 use benchmarks::peers::report::{Cell, Row, Run, json, markdown};
@@ -51,6 +53,9 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Lives recorded on our disk to know what a variant can be convicted of.
+const LIVES: u64 = 60;
+
 /// Where searches over other seeds begin.
 const SEEDS_A_RUN: u64 = 1 << 32;
 
@@ -63,23 +68,16 @@ fn main() -> ExitCode {
         Box::new(Sigkill::new(Arc::clone(&log), env!("CARGO_BIN_EXE_life"), root)),
         Box::new(Ours::new(Arc::clone(&log))),
     ];
-    let mut real_files = Sigkill::new(log, env!("CARGO_BIN_EXE_life"), root);
+    let mut real_files = Sigkill::new(Arc::clone(&log), env!("CARGO_BIN_EXE_life"), root);
+    let mut posix = Ours::new(log);
     let wanted = |variant: &Variant| args.variants.is_empty() || args.variants.contains(variant);
     let variants = Variant::WRONG.into_iter().chain([Variant::Control]).filter(wanted);
     let mut rows = Vec::new();
     for variant in variants {
         let needs_a_crash = real_files.undisturbed(variant).is_none();
-        let cells = harnesses.iter_mut().map(|harness| {
-            let needs_no_crash = needs_a_crash && harness.undisturbed(variant).is_some();
-            let runs: Vec<Run> =
-                (0..args.runs).map(|run| search(harness.as_mut(), variant, run, &args)).collect();
-            let cell = Cell { harness: harness.name(), runs, needs_no_crash };
-            eprintln!("{variant:24} {:8} {cell}", cell.harness);
-            if let Some(found) = cell.runs.iter().find_map(|run| run.caught.as_ref()) {
-                eprintln!("{:33} {found}", "");
-            }
-            cell
-        });
+        let kinds = posix.kinds(variant, LIVES);
+        let cells = harnesses.iter_mut();
+        let cells = cells.map(|harness| cell(harness.as_mut(), variant, needs_a_crash, &kinds, &args));
         rows.push(Row { variant, cells: cells.collect() });
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -102,20 +100,57 @@ fn main() -> ExitCode {
     }
 }
 
+/// What one harness has to say of one variant. `kinds` is what it can be convicted of.
+fn cell(
+    harness: &mut dyn Harness,
+    variant: Variant,
+    needs_a_crash: bool,
+    kinds: &BTreeSet<What>,
+    args: &Args,
+) -> Cell {
+    let needs_no_crash = needs_a_crash && harness.undisturbed(variant).is_some();
+    let is_doubted = harness.is_in_doubt() && variant != Variant::Control;
+    let believes = |found: &Violation| !is_doubted || kinds.contains(&found.what);
+    let runs = (0..args.runs).map(|run| search(harness, variant, run, &believes, args.seconds)).collect();
+    let cell = Cell { harness: harness.name(), runs, needs_no_crash };
+    eprintln!("{variant:24} {:8} {cell}", cell.harness);
+    if let Some(found) = cell.runs.iter().find_map(|run| run.caught.as_ref()) {
+        eprintln!("    {found}");
+    }
+    if let Some(mistaken) = cell.mistaken() {
+        eprintln!("    first, and mistaken: {mistaken}");
+    }
+    cell
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "time is what is compared, and decides nothing inside of a history"
 )]
-fn search(harness: &mut dyn Harness, variant: Variant, run: u64, args: &Args) -> Run {
-    let limit = Duration::from_secs_f64(args.seconds);
+fn search(
+    harness: &mut dyn Harness,
+    variant: Variant,
+    run: u64,
+    believes: &dyn Fn(&Violation) -> bool,
+    seconds: f64,
+) -> Run {
+    let limit = Duration::from_secs_f64(seconds);
     let begun = Instant::now();
-    let mut states = 0;
+    harness.begin();
+    let (mut states, mut mistaken) = (0, None);
     for seed in run * SEEDS_A_RUN.. {
         let search = harness.history(variant, &mut Choices::seeded(seed));
         states += search.states;
         let took = begun.elapsed();
-        if search.caught.is_some() || took >= limit {
-            return Run { took, states, caught: search.caught };
+        let caught = match search.caught {
+            Some(found) if believes(&found) => Some(found),
+            found => {
+                mistaken = mistaken.or(found);
+                None
+            }
+        };
+        if caught.is_some() || took >= limit {
+            return Run { took, states, caught, mistaken };
         }
     }
     unreachable!("there are more seeds than anybody has time for")

@@ -7,39 +7,57 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 
-use applier::Applier;
 use applier::ports::Files;
 use applier::registry::Registry;
 use applier::sidecar::{SidecarContent, json};
+use applier::{Applier, StartError};
 
 use super::life::Place;
 use super::log::{self, Log, State};
 
-/// What something is wrong with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// The node does not start.
+    /// There has to be a sidecar, and there is none.
+    SidecarMissing,
+    /// The sidecar is an old one, or one too new.
+    SidecarStale,
+    /// The sidecar cannot be read, or says what no entry makes it say.
+    SidecarDamaged,
+    /// The database cannot be opened.
+    Database,
+    /// The node does not start for another reason.
     Start,
     /// An entry that is to be applied is not.
     Entry,
     /// The registry is neither what it was nor what it is to be.
     Registry,
-    /// The sidecar is not.
-    Sidecar,
     /// The keystore is not what the sidecar says.
     Keystore,
 }
 
 impl What {
-    const ALL: [What; 5] = [What::Start, What::Entry, What::Registry, What::Sidecar, What::Keystore];
+    const ALL: [What; 8] = [
+        What::SidecarMissing,
+        What::SidecarStale,
+        What::SidecarDamaged,
+        What::Database,
+        What::Start,
+        What::Entry,
+        What::Registry,
+        What::Keystore,
+    ];
 
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
+            What::SidecarMissing => "sidecar-missing",
+            What::SidecarStale => "sidecar-stale",
+            What::SidecarDamaged => "sidecar-damaged",
+            What::Database => "database",
             What::Start => "start",
             What::Entry => "entry",
             What::Registry => "registry",
-            What::Sidecar => "sidecar",
             What::Keystore => "keystore",
         }
     }
@@ -47,6 +65,17 @@ impl What {
     /// What a name stands for.
     pub fn of_name(name: &str) -> Option<What> {
         What::ALL.into_iter().find(|what| what.name() == name)
+    }
+
+    /// Why a node does not start.
+    pub fn of_refusal(error: &StartError) -> What {
+        match error {
+            StartError::SidecarMissing { .. } => What::SidecarMissing,
+            StartError::SidecarStale { .. } => What::SidecarStale,
+            StartError::Sidecar { .. } => What::SidecarDamaged,
+            StartError::Database(_) | StartError::DatabaseMissing { .. } => What::Database,
+            _ => What::Start,
+        }
     }
 }
 
@@ -111,29 +140,29 @@ fn check_sidecar<'l, F: Files>(
     place: &Place,
     may_be: RangeInclusive<u64>,
 ) -> Result<&'l State, Violation> {
-    let wrong = |evidence: String| Violation::new(What::Sidecar, evidence);
-    let bytes = read(files, &place.sidecar).map_err(|error| wrong(error.to_string()))?;
+    let damaged = |evidence: String| Violation::new(What::SidecarDamaged, evidence);
+    let bytes = read(files, &place.sidecar).map_err(|error| damaged(error.to_string()))?;
     let Some(bytes) = bytes else {
         return match may_be.contains(&0) {
             true => Ok(log.after(0)),
-            false => Err(wrong("it is missing".to_owned())),
+            false => Err(Violation::new(What::SidecarMissing, format!("expected one of {may_be:?}"))),
         };
     };
     let sidecar = match json::decode(&bytes) {
         Ok(SidecarContent::Ours(sidecar)) => sidecar,
-        Ok(SidecarContent::Foreign(_)) => return Err(wrong("somebody else has written it".to_owned())),
-        Err(error) => return Err(wrong(error.to_string())),
+        Ok(SidecarContent::Foreign(_)) => return Err(damaged("somebody else has written it".to_owned())),
+        Err(error) => return Err(damaged(error.to_string())),
     };
     let at = sidecar.raft_applied_index.0;
     if !may_be.contains(&at) {
-        return Err(wrong(format!("it is at {at}, expected {may_be:?}")));
+        return Err(Violation::new(What::SidecarStale, format!("it is at {at}, expected {may_be:?}")));
     }
     let state = log.after(at);
     let active = Some((sidecar.active.storage, sidecar.active.raft));
     let keys: BTreeSet<_> = sidecar.keys.into_keys().collect();
     match active == state.active && keys == state.keys {
         true => Ok(state),
-        false => Err(wrong(format!("it has {keys:?} with {active:?} in use at {at}"))),
+        false => Err(damaged(format!("it has {keys:?} with {active:?} in use at {at}"))),
     }
 }
 

@@ -43,7 +43,7 @@ impl Place {
 }
 
 /// What whoever kills a node knows of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Book {
     /// The newest entry that it has answered as applied.
     pub acknowledged: u64,
@@ -100,7 +100,7 @@ pub fn live<F: Files + Clone + 'static>(
     let mut node = match start(&with, &files) {
         Ok(node) => node,
         Err(_) if with.mortality.is_dead() => return Ended::Died,
-        Err(error) => return Ended::Violated(Violation::new(What::Start, error)),
+        Err(error) => return Ended::Violated(Violation::new(What::of_refusal(&error), error)),
     };
     files.started();
     let done = judge(with.log, &node, &files, with.place, book.acknowledged..=book.delivered)

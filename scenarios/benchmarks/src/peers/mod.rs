@@ -76,8 +76,16 @@ pub trait Harness {
     /// What it is called in reports.
     fn name(&self) -> &'static str;
 
-    /// Crashes an applier from one to three times in a row and lets it come to the end of the log, or does that to many
-    /// at once.
+    /// Whether it may find what cannot be, since its disk is a model that is not put to the test here.
+    fn is_in_doubt(&self) -> bool {
+        false
+    }
+
+    /// Forgets everything: a search begins.
+    fn begin(&mut self) {}
+
+    /// A part of a search: crashes an applier from one to three times in a row and lets it come to the end of the log, or
+    /// goes on from a state that was met before.
     fn history(&mut self, variant: Variant, choices: &mut Choices) -> Search;
 
     /// Two lives without a crash. What is found wrong with these is found without the help of a crash model; of a variant

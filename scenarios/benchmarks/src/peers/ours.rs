@@ -1,22 +1,37 @@
 //! On the disk of `sim`. A life is recorded once; each call in it gives a state that it could have died in, and each of
-//! these is crashed, recovered and judged on a copy of that disk.
+//! these is crashed, recovered and judged on a copy of that disk. What a crash has left is where other lives are recorded
+//! from, as long as it is new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use scenarios::seam::SimFiles;
 use sim::{Choices, Disk, Lies, Profile, Trace};
 
+use super::judge::What;
 use super::life::{Book, Ended, Farewell, Place, Surroundings, live};
 use super::log::Log;
 use super::mortal::Mortality;
 use super::variants::Variant;
-use super::{CRASHES, CRASHES_MAX, DEATH, ENDING, GOES_ON, Harness, Search, Violation};
+use super::{CRASHES_MAX, DEATH, ENDING, GOES_ON, Harness, Search, Violation};
 
 /// The harness.
 pub struct Ours {
     log: Arc<Log>,
     place: Place,
+    /// What was judged in this search: a disk's digest, and what was known of the node on it.
+    seen: BTreeSet<(u128, Book)>,
+    /// What was judged, and not yet lived on: what a process left that died before everything was durable, which is where
+    /// a start that trusts what it reads goes wrong; and the rest.
+    pending: Vec<Station>,
+    durable: Vec<Station>,
+}
+
+/// A state to go on from, and how many crashes have led to it.
+struct Station {
+    point: Point,
+    crashes: u64,
 }
 
 /// A disk, and what is known of the node on it.
@@ -29,7 +44,7 @@ pub struct Point {
 impl Ours {
     /// On this log.
     pub fn new(log: Arc<Log>) -> Ours {
-        Ours { log, place: Place::under("") }
+        Ours { log, place: Place::under(""), seen: BTreeSet::new(), pending: Vec::new(), durable: Vec::new() }
     }
 
     fn blank(&self) -> Disk {
@@ -129,6 +144,67 @@ impl Ours {
     }
 }
 
+/// Searches.
+impl Ours {
+    /// Everything that can be found of a variant in so many lives.
+    pub fn kinds(&mut self, variant: Variant, lives: u64) -> BTreeSet<What> {
+        let mut kinds = BTreeSet::new();
+        self.begin();
+        for seed in 0..lives {
+            self.expand(variant, &mut Choices::seeded(seed), &mut |violation| {
+                kinds.insert(violation.what);
+                ControlFlow::Continue(())
+            });
+        }
+        kinds
+    }
+
+    /// Records a life from a state that was left, and crashes it everywhere. Gives how many new states that has met.
+    fn expand(
+        &mut self,
+        variant: Variant,
+        choices: &mut Choices,
+        on: &mut dyn FnMut(Violation) -> ControlFlow<()>,
+    ) -> u64 {
+        let Station { point: from, crashes } = self.next(choices);
+        let points = match self.record(&from, variant) {
+            Ok(points) => points,
+            Err(violation) => {
+                let _ = on(violation);
+                return 0;
+            }
+        };
+        let mut states = 0;
+        for point in &points {
+            let left = self.crash(point, choices);
+            if !self.seen.insert((left.disk.snapshot().digest(), left.book)) {
+                continue;
+            }
+            states += 1;
+            if let Some(violation) = self.recover(&left, variant) {
+                if on(violation).is_break() {
+                    return states;
+                }
+            } else if crashes + 1 < CRASHES_MAX {
+                let stations = if left.disk.is_durable() { &mut self.durable } else { &mut self.pending };
+                stations.push(Station { point: left, crashes: crashes + 1 });
+            }
+        }
+        states
+    }
+
+    /// Where to go on from. An empty disk is always an answer: another draw of its crashes may be new.
+    fn next(&mut self, choices: &mut Choices) -> Station {
+        for stations in [&mut self.pending, &mut self.durable] {
+            if !stations.is_empty() {
+                let at = choices.draw(GOES_ON, stations.len() as u64) as usize;
+                return stations.swap_remove(at);
+            }
+        }
+        Station { point: Point { disk: self.blank(), book: Book::default() }, crashes: 0 }
+    }
+}
+
 /// How many mutating calls a life from an empty disk makes, counted once for each variant.
 #[derive(Default)]
 pub(crate) struct Calls(BTreeMap<Variant, u64>);
@@ -144,27 +220,19 @@ impl Harness for Ours {
         "ours"
     }
 
+    fn begin(&mut self) {
+        self.seen.clear();
+        self.pending.clear();
+        self.durable.clear();
+    }
+
     fn history(&mut self, variant: Variant, choices: &mut Choices) -> Search {
-        let mut search = Search::default();
-        let mut from = Point { disk: self.blank(), book: Book::default() };
-        for _ in 0..choices.range(CRASHES, 1..=CRASHES_MAX) {
-            let points = match self.record(&from, variant) {
-                Ok(points) => points,
-                Err(violation) => return Search { caught: Some(violation), ..search },
-            };
-            let mut left = Vec::with_capacity(points.len());
-            for point in &points {
-                let crashed = self.crash(point, choices);
-                search.states += 1;
-                search.caught = self.recover(&crashed, variant);
-                if search.caught.is_some() {
-                    return search;
-                }
-                left.push(crashed);
-            }
-            from = choices.pick(GOES_ON, &left).clone();
-        }
-        search
+        let mut caught = None;
+        let states = self.expand(variant, choices, &mut |violation| {
+            caught = Some(violation);
+            ControlFlow::Break(())
+        });
+        Search { states, caught }
     }
 
     fn undisturbed(&mut self, variant: Variant) -> Option<Violation> {

@@ -18,6 +18,8 @@ pub struct Run {
     pub states: u64,
     /// What was found.
     pub caught: Option<Violation>,
+    /// What was found before that and cannot be: no history of this variant on a POSIX disk shows the like.
+    pub mistaken: Option<Violation>,
 }
 
 /// What one harness has to say of one variant.
@@ -37,6 +39,20 @@ impl Cell {
         self.runs.iter().filter(|run| run.caught.is_some()).collect()
     }
 
+    /// The first thing that was found and cannot be.
+    pub fn mistaken(&self) -> Option<&Violation> {
+        self.runs.iter().find_map(|run| run.mistaken.as_ref())
+    }
+
+    /// What stands behind its numbers.
+    fn marks(&self) -> &'static str {
+        match (self.needs_no_crash, self.mistaken()) {
+            (true, _) => " †",
+            (false, Some(_)) => " ‡",
+            (false, None) => "",
+        }
+    }
+
     /// Whether anything was found.
     pub fn is_caught(&self) -> bool {
         !self.caught().is_empty()
@@ -54,6 +70,7 @@ impl Cell {
             "states_tried": self.runs.iter().map(|run| run.states).sum::<u64>(),
             "found": found,
             "needs_no_crash": self.needs_no_crash,
+            "mistaken": self.mistaken().map(Violation::to_string),
         })
     }
 }
@@ -67,10 +84,10 @@ impl fmt::Display for Cell {
             if caught.len() < self.runs.len() {
                 write!(f, "{} of {}: ", caught.len(), self.runs.len())?;
             }
-            let mark = if self.needs_no_crash { " †" } else { "" };
-            return write!(f, "{}, {}{mark}", Pretty(took), Counted(states));
+            return write!(f, "{}, {}{}", Pretty(took), Counted(states), self.marks());
         }
-        write!(f, "–, {}", Counted(median(self.runs.iter().map(|run| run.states)).unwrap_or_default()))
+        let states = median(self.runs.iter().map(|run| run.states)).unwrap_or_default();
+        write!(f, "–, {}{}", Counted(states), self.marks())
     }
 }
 
@@ -150,7 +167,7 @@ mod tests {
 
     fn run(ms: u64, states: u64, caught: bool) -> Run {
         let caught = caught.then(|| Violation::new(What::Start, "it does not"));
-        Run { took: Duration::from_millis(ms), states, caught }
+        Run { took: Duration::from_millis(ms), states, caught, mistaken: None }
     }
 
     #[track_caller]
@@ -172,6 +189,13 @@ mod tests {
     #[test]
     fn a_conviction_that_needs_no_crash_is_marked() {
         check(vec![run(4, 0, true)], true, "4.0 ms, 0 states †");
+    }
+
+    #[test]
+    fn a_search_that_was_mistaken_first_is_marked() {
+        let mistaken = Some(Violation::new(What::Start, "it does not"));
+        check(vec![Run { mistaken: mistaken.clone(), ..run(4, 2, true) }], false, "4.0 ms, 2 states ‡");
+        check(vec![Run { mistaken, ..run(4, 2, false) }], false, "–, 2 states ‡");
     }
 
     #[test]

@@ -257,6 +257,10 @@ impl Harness for Turmoil {
         "turmoil"
     }
 
+    fn is_in_doubt(&self) -> bool {
+        true
+    }
+
     fn history(&mut self, variant: Variant, choices: &mut Choices) -> Search {
         let calls = self.calls.of(&self.log, variant);
         let crashes = choices.range(CRASHES, 1..=CRASHES_MAX);
