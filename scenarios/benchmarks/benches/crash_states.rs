@@ -120,7 +120,7 @@ fn print_ratios(directory: &Path, states: u64) {
         estimates["median"]["point_estimate"].as_f64()
     };
     let Some(ours) = median(OURS).map(|nanoseconds| nanoseconds / states as f64) else { return };
-    println!("\n| what | one crash state | states per second | times ours |");
+    println!("\n| what | one crash state | states per second | cost against ours |");
     println!("|---|---|---|---|");
     let rows = [
         ("floor: fork, open the crashed database, scan it", median(FLOOR)),
@@ -131,8 +131,10 @@ fn print_ratios(directory: &Path, states: u64) {
     ];
     for (says, nanoseconds) in rows {
         let Some(nanoseconds) = nanoseconds else { continue };
-        let (micros, rate) = (nanoseconds / 1e3, 1e9 / nanoseconds);
-        println!("| {says} | {micros:.0} µs | {rate:.0} | {:.2} |", nanoseconds / ours);
+        let (value, unit) =
+            if nanoseconds < 1e7 { (nanoseconds / 1e3, "µs") } else { (nanoseconds / 1e6, "ms") };
+        let (rate, ratio) = (1e9 / nanoseconds, nanoseconds / ours);
+        println!("| {says} | {value:.0} {unit} | {rate:.0} | {ratio:.2} |");
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("\nmedians of one run, one thread; {cores} cores");

@@ -59,6 +59,9 @@ pub(crate) const ENDING: Site = Site::new("peers.ending");
 /// Which of many states a search goes on from.
 pub(crate) const GOES_ON: Site = Site::new("peers.goes-on");
 
+/// Which of the places to crash at in a recorded life is next.
+pub(crate) const NEXT: Site = Site::new("peers.next");
+
 /// The most crashes in a row.
 pub(crate) const CRASHES_MAX: u64 = 3;
 

@@ -14,7 +14,7 @@ use super::life::{Book, Ended, Farewell, Place, Surroundings, live};
 use super::log::Log;
 use super::mortal::Mortality;
 use super::variants::Variant;
-use super::{CRASHES_MAX, DEATH, ENDING, GOES_ON, Harness, Search, Violation};
+use super::{CRASHES_MAX, DEATH, ENDING, GOES_ON, Harness, NEXT, Search, Violation};
 
 /// The harness.
 pub struct Ours {
@@ -39,6 +39,20 @@ struct Station {
 pub struct Point {
     disk: Disk,
     book: Book,
+}
+
+impl Point {
+    fn process_crash(&self) -> Point {
+        let disk = self.disk.fork();
+        disk.process_crash();
+        Point { disk, book: self.book }
+    }
+
+    fn power_loss(&self, choices: &mut Choices) -> Point {
+        let disk = self.disk.fork();
+        disk.power_loss(choices);
+        Point { disk, book: self.book }
+    }
 }
 
 impl Ours {
@@ -96,23 +110,18 @@ impl Ours {
         if let Ended::Violated(violation) = live(with, from.book, &mut take) {
             return Err(violation);
         }
-        let last = disk.fork();
-        take(Book::default());
-        points.push(Point {
-            disk: last,
-            book: Book { acknowledged: self.log.end(), delivered: self.log.end() },
-        });
+        let end = Book { acknowledged: self.log.end(), delivered: self.log.end() };
+        take(end);
+        points.push(Point { disk: disk.fork(), book: end });
         Ok(points)
     }
 
     /// Crashes in a state, in one of the ways that there are, and gives what is left.
     pub fn crash(&self, at: &Point, choices: &mut Choices) -> Point {
-        let disk = at.disk.fork();
         match choices.draw(ENDING, 2) {
-            0 => disk.process_crash(),
-            _ => drop(disk.power_loss(choices)),
+            0 => at.process_crash(),
+            _ => at.power_loss(choices),
         }
-        Point { disk, book: at.book }
     }
 
     /// Recovers on a copy of what a crash left, and judges that.
@@ -167,7 +176,7 @@ impl Ours {
         on: &mut dyn FnMut(Violation) -> ControlFlow<()>,
     ) -> u64 {
         let Station { point: from, crashes } = self.next(choices);
-        let points = match self.record(&from, variant) {
+        let mut points = match self.record(&from, variant) {
             Ok(points) => points,
             Err(violation) => {
                 let _ = on(violation);
@@ -175,19 +184,22 @@ impl Ours {
             }
         };
         let mut states = 0;
-        for point in &points {
-            let left = self.crash(point, choices);
-            if !self.seen.insert((left.disk.snapshot().digest(), left.book)) {
-                continue;
-            }
-            states += 1;
-            if let Some(violation) = self.recover(&left, variant) {
-                if on(violation).is_break() {
-                    return states;
+        while !points.is_empty() {
+            // In the order of the calls, those that make the database would always come first.
+            let point = points.swap_remove(choices.draw(NEXT, points.len() as u64) as usize);
+            for left in [point.power_loss(choices), point.process_crash()] {
+                if !self.seen.insert((left.disk.snapshot().digest(), left.book)) {
+                    continue;
                 }
-            } else if crashes + 1 < CRASHES_MAX {
-                let stations = if left.disk.is_durable() { &mut self.durable } else { &mut self.pending };
-                stations.push(Station { point: left, crashes: crashes + 1 });
+                states += 1;
+                if let Some(violation) = self.recover(&left, variant) {
+                    if on(violation).is_break() {
+                        return states;
+                    }
+                } else if crashes + 1 < CRASHES_MAX {
+                    let stations = if left.disk.is_durable() { &mut self.durable } else { &mut self.pending };
+                    stations.push(Station { point: left, crashes: crashes + 1 });
+                }
             }
         }
         states
