@@ -1,1 +1,3 @@
 //! Speed and sharpness beside others, measured.
+
+pub mod peers;
