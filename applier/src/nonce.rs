@@ -147,6 +147,18 @@ mod tests {
     const EPOCH: LocalEpoch = LocalEpoch(7);
 
     #[test]
+    fn a_reserved_nonce_has_the_whole_id_and_a_count_that_no_factory_issues() {
+        let node = NodeId::new(0x8123_4567_89ab_cdef).expect("not 0");
+        let reserved = Nonce::reserved(node, LocalEpoch(0x0203));
+        let bytes = [0xcd, 0xef, 2, 3, 0x80, 0, 0x81, 0x23, 0x45, 0x67, 0x89, 0xab];
+        assert_eq!(*reserved.as_bytes(), bytes);
+        assert_eq!(COUNT_MAX, 0x7fff_ffff_ffff_ffff);
+        assert!(reserved.count() > COUNT_MAX);
+        assert_eq!(format!("{reserved:?}"), "Nonce(cdef, epoch 515, count 9223514025343027627)");
+        assert_eq!(NonceFactory::new(node.node16(), LocalEpoch(1)).node16(), 0xcdef);
+    }
+
+    #[test]
     fn the_parts_of_a_nonce_are_big_endian_and_come_back_out() {
         let nonce = Nonce::new(0x0102, LocalEpoch(0x0304), 0x0506_0708_090a_0b0c);
         assert_eq!(nonce.as_bytes(), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
