@@ -98,7 +98,7 @@ impl Plot<'_> {
             .draw_series(DashedLineSeries::new(points, 6, 5, GREY.stroke_width(2)))?
             .label(*name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], GREY.stroke_width(2)));
-        for (line, colour) in self.lines.iter().zip(COLOURS) {
+        for (at, (line, colour)) in self.lines.iter().zip(COLOURS).enumerate() {
             let points: Vec<(f64, f64)> =
                 line.growth().enumerate().map(|(at, times)| (at as f64, times)).collect();
             chart
@@ -106,10 +106,12 @@ impl Plot<'_> {
                 .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3)));
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
-            let beside =
-                ("sans-serif", 13).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Bottom));
+            // Above and below in turns, since lines begin at one point.
+            let (side, distance) = if at % 2 == 0 { (VPos::Bottom, -7) } else { (VPos::Top, 9) };
+            let beside = ("sans-serif", 13).into_font().color(&colour).pos(Pos::new(HPos::Left, side));
             chart.draw_series(points.iter().zip(&line.values).map(|(point, value)| {
-                EmptyElement::at(*point) + Text::new(written(*value, line.unit), (7, -5), beside.clone())
+                let text = Text::new(written(*value, line.unit), (7, distance), beside.clone());
+                EmptyElement::at(*point) + text
             }))?;
         }
         chart
