@@ -59,7 +59,11 @@ fn tenths(scenario: Scenario, seeds: u64, jobs: usize) -> Vec<u64> {
         let look = |_| looks.lock().expect("nobody panics at a look").push(resident_kib());
         let tally = sweep(setup(scenario), range, jobs, &AtomicBool::new(false), &look);
         let tally = tally.expect("the harness itself does not fail");
-        assert_eq!((tally.seeds, tally.violations), (end - first, 0), "{:?}", tally.findings);
+        assert_eq!(tally.seeds, end - first, "every seed was run");
+        // So many seeds may find something. That is a sweep's business, and no reason to know nothing of memory.
+        for (fingerprint, found) in &tally.findings {
+            eprintln!("{fingerprint}: cargo sim replay {} --scenario {scenario}", found.first_seed);
+        }
         let mut looks = looks.into_inner().expect("nobody panics at a look");
         looks.sort_unstable();
         let all = [looks[looks.len() / 2], looks[0], looks[looks.len() - 1]];
