@@ -227,7 +227,7 @@ impl Case {
                 None => Lies::NONE,
                 Some(lie) => lie.parse::<Lies>().map_err(|error| name(error.to_string()))?,
             },
-            limits: Limits { entries_max: file.entries_max, joins_max: file.joins_max },
+            limits: Limits { entries_max: file.entries_max, joins_max: file.joins_max, ..Limits::NONE },
         };
         let source = match (&file.seed, &file.tape) {
             (Some(seed), None) => Source::Seed(*seed),

@@ -25,6 +25,9 @@ const WHICH: Site = Site::new("log.invalid-kind");
 const NODES: [u64; 4] = [0x11, 0x22, 0x33, 0x44];
 const COLLIDING: u64 = 0x1_0011;
 
+/// The last number of a key that a log gets by itself. Those above are for KEKs and for entries that nobody wants.
+const KEYS_MAX: u8 = 190;
+
 /// How a log is mixed, drawn once a seed, so that some logs are clean and some are mostly refusals.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
@@ -67,8 +70,11 @@ fn bootstrap(choices: &mut Choices, state: &State) -> Form {
     Form::Bootstrap { storage: 1, storage_blob: sound(state, 1), raft: 2, raft_blob: sound(state, 2), rows }
 }
 
-/// Draws a rotation to a fresh key of a state that has been bootstrapped.
+/// Draws a rotation to a fresh key of a state that has been bootstrapped, or, in a long log that has used them up, a value.
 pub fn rotation(choices: &mut Choices, state: &State) -> Form {
+    if fresh_key(state) > KEYS_MAX {
+        return data(choices, state);
+    }
     let dek = fresh_id(state);
     let purpose = *choices.pick(PURPOSE, &[Purpose::Storage, Purpose::Raft]);
     let node = *choices.pick(NODE, &NODES);

@@ -151,9 +151,12 @@ impl Plan<'_> {
                 !edit.delete.contains(&(at - 1))
             });
         }
-        let Limits { entries_max, joins_max } = self.attempt.limits;
-        let limits =
-            Limits { entries_max: edit.entries_max.or(entries_max), joins_max: edit.joins_max.or(joins_max) };
+        let Limits { entries_max, joins_max, .. } = self.attempt.limits;
+        let limits = Limits {
+            entries_max: edit.entries_max.or(entries_max),
+            joins_max: edit.joins_max.or(joins_max),
+            ..self.attempt.limits
+        };
         let attempt = Attempt { limits, tape: Tape(draws) };
         (attempt != *self.attempt).then_some(attempt)
     }

@@ -1,7 +1,7 @@
 //! Looking at a node without touching it. What is found gets the names that the model uses, so this is also where the
 //! bytes of entries are made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use applier::KekCheck;
@@ -47,8 +47,12 @@ pub struct Lookout {
     /// Which blob each wrapped key of this world is.
     blobs: BTreeMap<Vec<u8>, Blob>,
     entries: BTreeMap<u64, Entry>,
-    last: Option<(Option<Vec<u8>>, SidecarSeen)>,
+    /// Sidecars that were seen lately, the newest last.
+    seen: VecDeque<(Option<Vec<u8>>, SidecarSeen)>,
 }
+
+/// How many of them are kept: in a cluster each member has one of its own, which differs in its creation times at least.
+const SEEN_MAX: usize = 8;
 
 /// The bytes of an entry in the log, `None` of a leader's no-op.
 #[derive(Debug)]
@@ -64,7 +68,14 @@ impl Lookout {
         let keks = Keks::new();
         let kek = Arc::new(SimKek::new(Arc::clone(keks.kek(0))));
         let next_kek = Arc::new(kek.beside(Arc::clone(keks.kek(1))));
-        Lookout { keks, kek, next_kek, blobs: BTreeMap::new(), entries: BTreeMap::new(), last: None }
+        Lookout {
+            keks,
+            kek,
+            next_kek,
+            blobs: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            seen: VecDeque::new(),
+        }
     }
 
     /// The world's first KEK.
@@ -141,12 +152,10 @@ impl Lookout {
         })
     }
 
-    /// Most looks find the bytes of the one before.
+    /// Most looks find the bytes of an earlier one.
     fn sidecar(&mut self, life: &dyn Life, disk: &Disk) -> SidecarSeen {
         let bytes = disk.peek(SIDECAR);
-        if let Some((known, seen)) = &self.last
-            && *known == bytes
-        {
+        if let Some((_, seen)) = self.seen.iter().rfind(|(known, _)| *known == bytes) {
             return seen.clone();
         }
         let seen = match bytes.as_ref().map(|bytes| life.sidecar(bytes)) {
@@ -154,7 +163,10 @@ impl Lookout {
             Some(Err(error)) => SidecarSeen::Unreadable(error),
             Some(Ok(view)) => self.named(view),
         };
-        self.last = Some((bytes, seen.clone()));
+        if self.seen.len() == SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back((bytes, seen.clone()));
         seen
     }
 

@@ -105,17 +105,27 @@ pub struct Setup {
 
 /// What a world may do at most, beside what it draws. A workload has a length below which no draw brings it, and what is
 /// minimised needs less. Nothing is drawn for a limit, so that a run without one stays what it is.
+///
+/// The sizes are for measuring how cost grows. They take the place of what is drawn, which is drawn all the same; no command
+/// asks for one, so seed files have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Entries of a log that are delivered, and requests that clients of a cluster make.
     pub entries_max: Option<u64>,
     /// How often the spare machine of a cluster joins or leaves.
     pub joins_max: Option<u64>,
+    /// Size: so many entries, or requests of clients. The faults of a cluster go on for longer where there are more.
+    pub entries: Option<u64>,
+    /// Size: so many founding members of a cluster, [`MEMBERS_MAX`] at the most.
+    pub members: Option<u64>,
 }
+
+/// The most founding members of a cluster, beside which a spare machine has a place.
+pub const MEMBERS_MAX: u64 = 14;
 
 impl Limits {
     /// No limits but those of the worlds themselves.
-    pub const NONE: Limits = Limits { entries_max: None, joins_max: None };
+    pub const NONE: Limits = Limits { entries_max: None, joins_max: None, entries: None, members: None };
 }
 
 const SEALING: Site = Site::new("mix.sealing");

@@ -17,7 +17,7 @@ pub(crate) use self::fresh::prepared_disk;
 pub use self::fresh::{blank_disk, needles};
 pub(crate) use self::starting::refusal_name;
 use super::look::{self, Lookout};
-use super::{Record, Setup};
+use super::{Limits, Record, Setup};
 use crate::coverage::{Crashes, Open, Phase};
 use crate::form::{Form, Kind, Seal};
 use crate::history::{Delivery, Event, History, SideEffects};
@@ -138,7 +138,7 @@ pub struct Node<'a> {
     pub(super) tag: u64,
     /// Every entry that was delivered, by index and tag.
     delivered: BTreeSet<(u64, u64)>,
-    entries_max: Option<u64>,
+    limits: Limits,
     /// First answer to each refused entry, and how often it was refused.
     refusals: BTreeMap<(u64, u64), (Delivered, u64)>,
     /// Failures of each entry that no fault explains.
@@ -197,7 +197,7 @@ impl<'a> Node<'a> {
             host_position: 0,
             tag: 0,
             delivered: BTreeSet::new(),
-            entries_max: setup.limits.entries_max,
+            limits: setup.limits,
             refusals: BTreeMap::new(),
             failures: BTreeMap::new(),
             uses: BTreeSet::new(),
@@ -220,15 +220,16 @@ impl<'a> Node<'a> {
         self.in_flight.is_none() || self.life.as_ref().is_some_and(|life| life.index().is_some())
     }
 
-    /// A length of a log, or what the setup allows of it.
-    pub fn at_most(&self, length: u64) -> u64 {
-        self.entries_max.map_or(length, |most| most.min(length))
+    /// The length of a log: what was drawn, where the setup does not say otherwise.
+    pub fn length(&self, drawn: u64) -> u64 {
+        let length = self.limits.entries.unwrap_or(drawn);
+        self.limits.entries_max.map_or(length, |most| most.min(length))
     }
 
     /// Whether the setup allows this entry too, of several that are delivered at one index.
     pub fn has_room_for(&self, index: u64, tag: u64) -> bool {
         let delivered = self.delivered.len() as u64;
-        self.entries_max.is_none_or(|most| delivered < most || self.delivered.contains(&(index, tag)))
+        self.limits.entries_max.is_none_or(|most| delivered < most || self.delivered.contains(&(index, tag)))
     }
 
     /// Ends the recording.

@@ -34,7 +34,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
     let news = super::draw_news(node.choices, node.subject.rules());
     node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
-    let length = node.at_most(length);
+    let length = node.length(length);
     let mix = Mix { invalid: Ratio::NEVER, early_registration: node.choices.draw(EARLY, 4) == 1 };
     // Without a keyring every key entry is refused; registrations and data are not.
     node.keyring = node.choices.draw(KEYRING, 4) != 1;

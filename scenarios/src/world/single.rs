@@ -82,7 +82,7 @@ pub(super) fn run(mut node: Node<'_>) -> Record {
     let news = super::draw_news(node.choices, node.subject.rules());
     node.ring = news.ring;
     let length = if news.share == Ratio::NEVER { length } else { length + node.choices.draw(LONGER, 16) };
-    let length = node.at_most(length);
+    let length = node.length(length);
     let snapshots = BTreeMap::from([(0, HostSnapshot::default())]);
     let mut host = Host { node, mix, news, length, snapshots, term: 0, lead: None };
     host.run();

@@ -32,7 +32,7 @@ use self::client::{client, operator};
 pub(crate) use self::message::message_name;
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Members, Shared, Slot, Status, millis, now_ms};
-use super::{Record, Setup};
+use super::{MEMBERS_MAX, Record, Setup};
 use crate::chronicle::{Chronicle, ClusterEvent, End, Logged};
 use crate::form::Form;
 use crate::history::Event;
@@ -104,7 +104,10 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
     let elections = draw(ELECTIONS, 1 << 32);
     let quiet = draw(QUIET, 4) > 0;
     let compaction = (3 + draw(COMPACTION, 8), draw(COMPACTION, 4));
-    let members = if draw(MEMBERS, 4) == 3 { 5 } else { 3 };
+    let drawn = if draw(MEMBERS, 4) == 3 { 5 } else { 3 };
+    let members = setup.limits.members.unwrap_or(drawn);
+    assert!((1..=MEMBERS_MAX).contains(&members), "{members} members have no room");
+    let members = usize::try_from(members).expect("they are few");
     let news = choices.with(|choices| super::draw_news(choices, setup.subject.rules()));
     let shared = Arc::new(Shared::new(
         *setup,
@@ -125,10 +128,9 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
         let ratios = [Ratio::new(1, 12), Ratio::NEVER, Ratio::new(1, 5)];
         let invalid = shared.draw(|choices| *choices.pick(STORM, &ratios));
         let mix = Mix { invalid, early_registration: true };
-        let quota = match setup.limits.entries_max {
-            None => REQUESTS / clients,
-            Some(most) => (most / clients + u64::from(me <= most % clients)).min(REQUESTS / clients),
-        };
+        let share = |of: u64| of / clients + u64::from(me <= of % clients);
+        let usual = setup.limits.entries.map_or(REQUESTS / clients, share);
+        let quota = setup.limits.entries_max.map_or(usual, |most| share(most).min(usual));
         people.spawn(client(Arc::clone(&shared), me, quota, mix));
     }
     people.spawn(operator(Arc::clone(&shared), members));
@@ -143,6 +145,8 @@ async fn play(setup: &Setup, choices: SharedChoices, trace: &Trace, probes: Prob
 }
 
 fn draw_storm(shared: &Shared) -> Storm {
+    // Who has more to ask for takes longer, and is not to be left in peace for that.
+    let more = shared.setup.limits.entries.map_or(1, |entries| entries.div_ceil(REQUESTS).max(1));
     shared.draw(|choices| {
         let chances = [Ratio::NEVER, Ratio::new(1, 50), Ratio::new(1, 20), Ratio::new(1, 8)];
         let net = NetWeather {
@@ -162,7 +166,7 @@ fn draw_storm(shared: &Shared) -> Storm {
             // Members with different KEKs refuse what is smuggled in for different reasons.
             keks: kind == 1,
             smuggles: kind == 2,
-            until_ms: 10_000 + 2_000 * choices.draw(STORM, 12),
+            until_ms: (10_000 + 2_000 * choices.draw(STORM, 12)) * more,
         }
     })
 }
