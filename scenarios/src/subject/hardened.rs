@@ -217,9 +217,11 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
     }
 
     fn member_rows(&self, node: u64, members: &[u64]) -> Result<Vec<Vec<u8>>, String> {
-        let id = |id: u64| NodeId::new(id).expect("no member has id 0");
-        let members: Vec<NodeId> = members.iter().map(|member| id(*member)).collect();
-        self.0.member_rows(id(node), &members).map_err(|error| error.to_string())
+        self.0.member_rows(member_id(node), &member_ids(members)).map_err(|error| error.to_string())
+    }
+
+    fn spares_members(&self, payload: &[u8], members: &[u64]) -> bool {
+        applier::spares_members(payload, &member_ids(members)).is_ok()
     }
 
     fn kek_generation(&self) -> u32 {
@@ -340,4 +342,12 @@ fn reason(reject: &Reject) -> Reason {
         Reject::Sealed(OpenError::Envelope(_)) => Reason::ClearEntry,
         Reject::Sealed(OpenError::Cipher(_)) => Reason::EntryDoesNotOpen,
     }
+}
+
+fn member_id(id: u64) -> NodeId {
+    NodeId::new(id).expect("no member has id 0")
+}
+
+fn member_ids(members: &[u64]) -> Vec<NodeId> {
+    members.iter().copied().map(member_id).collect()
 }

@@ -58,6 +58,11 @@ pub trait Member: Life {
         Ok(Vec::new())
     }
 
+    /// Whether a request leaves every member the low 16 bits of its id.
+    fn spares_members(&self, _payload: &[u8], _members: &[u64]) -> bool {
+        true
+    }
+
     /// How many times its keys were wrapped anew.
     fn kek_generation(&self) -> u32 {
         0

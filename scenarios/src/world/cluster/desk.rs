@@ -246,6 +246,10 @@ impl Replica {
         match &request.wish {
             Wish::Put { .. } => self.propose(&request),
             Wish::Admin { form, payload } => match self.core.member.admit(payload) {
+                Admitted::Propose if !self.spares_members(payload) => {
+                    self.shared.books().hit(ClusterPlace::RequestRefused);
+                    self.refuse(&request, Refusal::Membership);
+                }
                 Admitted::Propose if matches!(form, Form::Bootstrap { .. }) => {
                     let members = self.members();
                     if self.are_capable(&request, &members, None)? {
@@ -418,6 +422,12 @@ impl Replica {
         let books = self.shared.books();
         let members = self.members().into_iter().map(|member| books.writer_of(member)).collect();
         (books.writer_of(id), members)
+    }
+
+    /// Whether a request leaves every member the low bits that it writes under.
+    fn spares_members(&self, payload: &[u8]) -> bool {
+        let (_, writers) = self.writers(self.id);
+        self.core.member.spares_members(payload, &writers)
     }
 
     fn members(&self) -> Vec<u64> {
