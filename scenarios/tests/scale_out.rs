@@ -213,7 +213,8 @@ fn is_housekeeping(line: &str) -> bool {
 
 #[test]
 fn the_workflows_run_what_anybody_can_run() {
-    assert_eq!(runs(&yaml(".github/workflows/ci.yml")), [".ci/run", ".ci/release"]);
+    let scripts = [".ci/benchmarks", ".ci/run", ".ci/release", ".ci/stranger"];
+    assert_eq!(runs(&yaml(".github/workflows/ci.yml")), scripts);
     let nightly = yaml(".github/workflows/nightly.yml");
     let script = read(".ci/nightly");
     let mut steps = BTreeSet::new();
@@ -225,7 +226,7 @@ fn the_workflows_run_what_anybody_can_run() {
     let matrix = jobs["long"]["strategy"]["matrix"]["step"].as_array().expect("steps");
     steps.extend(matrix.iter().map(|step| step.as_str().expect("a name").to_owned()));
     steps.remove("${{");
-    let all = ["fuzz", "prove", "report", "seeds", "sweep", "teeth"];
+    let all = ["fuzz", "mutants", "prove", "report", "seeds", "sweep", "teeth"];
     assert_eq!(steps, all.map(str::to_owned).into(), "the night does everything that the script knows");
     assert!(all.iter().all(|step| script.contains(&format!("\n{step}() {{"))));
     let matrix = &jobs["sweep"]["strategy"]["matrix"];
@@ -281,7 +282,7 @@ fn the_script_says_what_it_knows() {
     let output = command.current_dir(root().join(".ci")).output().expect("the script");
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).expect("UTF-8");
-    for step in ["sweep PROFILE K/N", "prove", "teeth", "fuzz", "seeds", "report", "all"] {
+    for step in ["sweep PROFILE K/N", "prove", "teeth", "mutants", "fuzz", "seeds", "report", "all"] {
         assert!(said.contains(&format!(".ci/nightly {step}")), "{step}: {said}");
     }
 }

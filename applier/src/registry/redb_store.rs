@@ -37,8 +37,8 @@ const NEXT_KEK_CHECK: &str = "next_kek_check";
 const NEXT_KEK_GENERATION: &str = "next_kek_generation";
 const EPOCH: &str = "epoch:";
 
-/// redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
-const CACHE_BYTES: usize = 4 << 20;
+/// 4 MiB. redb's own default is 1 GiB, allocated as used; a registry is a few hundred pages.
+const CACHE_BYTES: usize = 4_194_304;
 
 /// Why a database file could not be opened or created. No content was overwritten. Where the file is a sound database
 /// of another program, redb has opened it, and so may have repaired it and given back free space.

@@ -165,6 +165,18 @@ fn no_message_and_no_debug_form_shows_key_bytes() {
 }
 
 #[test]
+fn debug_forms_say_what_everybody_may_know() {
+    let world = World::with(&[bootstrap()]);
+    let shown = format!("{:?}", world.node());
+    for part in ["Keyring { path: ", "Clock", "RedbRegistry"] {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    assert_eq!(format!("{:?}", applier::secret::Dek::new([1; 32])), "Dek(..)");
+    let flags = applier::preflight::Flags { enabled: true, kek: None, sidecar: Some("keys.json".to_owned()) };
+    assert_eq!(format!("{flags:?}"), r#"Flags { enabled: true, kek: false, sidecar: Some("keys.json") }"#);
+}
+
+#[test]
 fn a_clock_beyond_the_last_year_that_can_be_written_does_not_stop_a_key() {
     for far in [253_402_300_800, u64::MAX] {
         let mut world = World::started();

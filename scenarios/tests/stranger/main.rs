@@ -82,9 +82,9 @@ fn the_patch_of_the_transcript_deletes_one_line_that_is_there() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
-/// Compiles the workspace three times: a job of its own in the workflow of every change, or `cargo test --test stranger -- --ignored`.
+/// Compiles the workspace three times, so it has a script of its own, `.ci/stranger`.
 #[test]
-#[ignore = "compiles the workspace three times; the workflow of every change runs it"]
+#[ignore = "compiles the workspace three times; `.ci/stranger` runs it"]
 fn the_transcript_of_the_readme_is_what_a_stranger_sees() {
     let copy = copy_of_the_workspace();
     let (status, said) = run("git init --quiet && rm -rf target/found", &copy);
