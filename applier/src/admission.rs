@@ -4,26 +4,28 @@
 //! state. That is what it comes to on every node if three things hold, and [`Leadership`] keeps count of them: the
 //! applied state has everything that was committed before (this leader's own first entry is applied), no other request
 //! is on its way (one in flight), and every member opens the keys with the same KEK (each was asked in this term, see
-//! [`Applier::promise`](crate::Applier::promise)). One thing the state cannot know: [`spares_members`] keeps from the log a row
-//! that every node would apply, and with which a member could never claim.
+//! [`Applier::promise`](crate::Applier::promise)). It asks for the members because the state does not know them: a row that
+//! takes the low 16 bits of one that has not claimed yet would be applied by all.
 //!
 //! Nothing in here knows how the log is replicated. The host tells of role, term and applied entries, and checks and
 //! proposes in one step, so that none of them can change in between:
 //!
 //! ```
-//! use applier::{Admission, Applier, Leadership, RaftIndex, ports::Files, registry::Registry};
+//! use applier::{Admission, Applier, Leadership, NodeId, RaftIndex, ports::Files, registry::Registry};
 //!
 //! fn request<F: Files, R: Registry>(
 //!     leadership: &mut Leadership,
 //!     applier: &Applier<F, R>,
 //!     payload: &[u8],
+//!     members: &[NodeId],
 //!     propose: impl FnOnce(u64, &[u8]) -> RaftIndex,
 //! ) -> Result<(), String> {
 //!     let term = leadership.may_propose().map_err(|not_now| not_now.to_string())?;
-//!     match applier.admit(payload) {
+//!     match applier.admit(payload, members) {
 //!         Admission::Propose => leadership.took(propose(term, payload)),
 //!         Admission::Duplicate { .. } => {}
 //!         Admission::Stale => return Err("another key is active by now".to_owned()),
+//!         Admission::Collides(clash) => return Err(clash.to_string()),
 //!         Admission::Refused(reject) => return Err(reject.to_string()),
 //!         Admission::Failed(error) => return Err(error.to_string()),
 //!     }
@@ -33,11 +35,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{NodeId, RaftIndex};
+use crate::ids::RaftIndex;
 use crate::outcome::{ApplyError, NoOp, Reject};
 use crate::ports::KekCheck;
 use crate::registry::Clash;
-use crate::wire::{Entry, Row};
 
 /// What a leader does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,35 +55,13 @@ pub enum Admission {
     /// Answer that it is out of date, and propose nothing: it would enable an envelope under a key that is not the active
     /// one any more. Asked for the key that is, it may be admitted.
     Stale,
+    /// Refuse it: every node would apply it, and behind its row a member with the same low 16 bits, which has none under that
+    /// key yet, could never claim.
+    Collides(Clash),
     /// Refuse it: every node would reject it.
     Refused(Reject),
     /// It could not be judged. The same request may be admitted later.
     Failed(ApplyError),
-}
-
-/// Whether the rows of a request (opcode and body) leave every member the low 16 bits of its id, which its nonces begin with. A
-/// member that has not claimed yet has no row that would refuse another node's, and behind such a row its own claim is
-/// refused for ever. A payload that is none is left to [`Applier::admit`](crate::Applier::admit).
-///
-/// # Errors
-/// The collision that the first such member would meet: propose nothing, and refuse the request.
-pub fn spares_members(payload: &[u8], members: &[NodeId]) -> Result<(), Clash> {
-    let Ok(entry) = Entry::decode(payload) else { return Ok(()) };
-    let rows: &[Row] = match &entry {
-        Entry::Registration(row) => std::slice::from_ref(row),
-        Entry::Bootstrap(bootstrap) => &bootstrap.batch,
-        Entry::Rotation(rotation) => std::slice::from_ref(&rotation.proposer),
-        Entry::Rewrap(_) => &[],
-    };
-    for row in rows {
-        let takes =
-            |member: &&NodeId| member.get() != row.full_node_id && member.node16() == row.full_node_id as u16;
-        if let Some(member) = members.iter().find(takes) {
-            let (dek_id, existing, got) = (row.dek_id, member.get(), row.full_node_id);
-            return Err(Clash::NodeCollision { dek_id, existing, got });
-        }
-    }
-    Ok(())
 }
 
 /// Whether a node takes administrative requests at all: what its operator has configured.

@@ -147,7 +147,7 @@ pub mod sidecar;
 pub mod snapshot;
 pub mod wire;
 
-pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow, spares_members};
+pub use admission::{Admission, Capability, GateClosed, Leadership, MutatorGate, NotNow};
 pub use apply::{
     Applier, Claim, ClaimError, Config, InstallError, KekStatus, KeyringConfig, NotSealed, PromiseError,
     ResyncError, resync,

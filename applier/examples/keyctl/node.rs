@@ -12,7 +12,7 @@ use applier::preflight::{Flags, preflight};
 use applier::registry::{HostRefused, Registry, RowKey};
 use applier::wire::{self, Entry, RotationKind};
 use applier::{
-    Admission, Applier, Claim, Config, DekId, Known, Leadership, NodeId, Outcome, Purpose, RaftIndex,
+    Admission, Applier, Claim, Config, DekId, Known, Leadership, NodeId, Outcome, Purpose, RaftIndex, Reject,
 };
 use redb::{ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 
@@ -132,10 +132,11 @@ impl Node {
 
     fn admit(&mut self, payload: &[u8]) -> Result<Option<RaftIndex>, Error> {
         self.leadership.may_propose()?;
-        match self.applier.admit(payload) {
+        match self.applier.admit(payload, &[self.applier.node()]) {
             Admission::Propose => self.sealed(payload).map(Some),
             Admission::Duplicate { .. } => Ok(None),
             Admission::Stale => Err(Error::Stale),
+            Admission::Collides(clash) => Err(Reject::Registration(clash).into()),
             Admission::Refused(reject) => Err(reject.into()),
             Admission::Failed(error) => Err(error.into()),
         }

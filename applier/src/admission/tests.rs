@@ -1,9 +1,6 @@
 //! Each method of a leadership and of the gate, on both sides of what decides it.
 
 use super::*;
-use crate::ids::Purpose;
-use crate::kek::BLOB_LEN;
-use crate::wire::{Bootstrap, Rotation, RotationKind};
 
 const OWN: KekCheck = KekCheck([1; 8]);
 const OTHER: KekCheck = KekCheck([2; 8]);
@@ -18,38 +15,6 @@ fn leader() -> Leadership {
     leadership.leads(Some(3));
     leadership.applied(RaftIndex(10), 3);
     leadership
-}
-
-#[test]
-fn no_row_of_a_request_takes_the_low_bits_of_a_member() {
-    let id = |id| NodeId::new(id).expect("not 0");
-    let members = [id(0x11), id(0x22)];
-    let row = |full_node_id| Row { dek_id: 1, full_node_id, local_epoch: 0 };
-    let bootstrap = |batch| {
-        let (wrapped_storage, wrapped_raft) = (vec![0; BLOB_LEN], vec![1; BLOB_LEN]);
-        Entry::Bootstrap(Bootstrap { storage_id: 1, wrapped_storage, raft_id: 2, wrapped_raft, batch })
-    };
-    let rotation = |proposer| {
-        let wrapped = vec![0; BLOB_LEN];
-        Entry::Rotation(Rotation {
-            subtag: RotationKind::RotateDek,
-            dek_id: 3,
-            purpose: Purpose::Storage,
-            wrapped,
-            proposer,
-        })
-    };
-    let judge = |entry: Entry| spares_members(&entry.encode(), &members);
-    let clash = Err(Clash::NodeCollision { dek_id: 1, existing: 0x22, got: 0x5_0022 });
-    assert_eq!(judge(Entry::Registration(row(0x5_0022))), clash);
-    assert_eq!(judge(bootstrap(vec![row(0x11), row(0x5_0022)])), clash);
-    assert_eq!(judge(rotation(row(0x5_0022))), clash);
-    for own in [0x11, 0x22, 0x33, 0x5_0033] {
-        assert_eq!(judge(Entry::Registration(row(own))), Ok(()));
-        assert_eq!(judge(bootstrap(vec![row(own)])), Ok(()));
-        assert_eq!(judge(rotation(row(own))), Ok(()));
-    }
-    assert_eq!(spares_members(&[0xff], &members), Ok(()), "what is no entry is refused as that");
 }
 
 #[test]

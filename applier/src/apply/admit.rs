@@ -5,11 +5,11 @@ use std::io;
 use super::{Applier, Held, Stop};
 
 use crate::admission::{Admission, Capability};
-use crate::ids::RaftIndex;
+use crate::ids::{NodeId, RaftIndex};
 use crate::kek::RingError;
 use crate::outcome::{ApplyError, NoOp};
 use crate::ports::{Files, KekCheck};
-use crate::registry::{CommitError, LocalChange, Registry};
+use crate::registry::{Change, Clash, CommitError, LocalChange, Registry};
 use crate::sidecar::EntryName;
 use crate::wire::Entry;
 
@@ -57,9 +57,9 @@ impl From<RingError> for PromiseError {
 }
 
 impl<F: Files, R: Registry> Applier<F, R> {
-    /// What `payload` (opcode and body) would come to as the next entry. Judged as an entry is, and nothing is
-    /// touched.
-    pub fn admit(&self, payload: &[u8]) -> Admission {
+    /// What `payload` (opcode and body) would come to as the next entry of a cluster of these `members`, who write under these
+    /// ids. Judged as an entry is, and nothing is touched.
+    pub fn admit(&self, payload: &[u8], members: &[NodeId]) -> Admission {
         if let Err(error) = self.at_one_index() {
             return Admission::Failed(error);
         }
@@ -67,9 +67,10 @@ impl<F: Files, R: Registry> Applier<F, R> {
             Ok(effect) => match effect.no_op {
                 Some(NoOp::CutoverStale) => Admission::Stale,
                 Some(no_op) => Admission::Duplicate { no_op, by: self.named(no_op, payload) },
-                None => match self.keystore.accepts(&effect.keys) {
-                    Ok(()) => Admission::Propose,
-                    Err(error) => Admission::Failed(error.into()),
+                None => match (self.keystore.accepts(&effect.keys), collision(&effect.change, members)) {
+                    (Err(error), _) => Admission::Failed(error.into()),
+                    (Ok(()), Some(clash)) => Admission::Collides(clash),
+                    (Ok(()), None) => Admission::Propose,
                 },
             },
             Err(Stop::Reject(reject)) => Admission::Refused(reject),
@@ -207,4 +208,14 @@ pub struct KekStatus {
     /// the node loses its disk and its cluster still has the log from before the rewrap; so before the KEK itself is
     /// destroyed, every member must say so, and every log begin behind the rewrap.
     pub withdrawable: Option<KekCheck>,
+}
+
+/// The member, if any, whose low 16 bits a change gives to another node.
+fn collision(change: &Change, members: &[NodeId]) -> Option<Clash> {
+    change.rows.iter().find_map(|(key, row)| {
+        let takes = |member: &&NodeId| member.node16() == key.node16 && member.get() != row.full_node_id;
+        let member = members.iter().find(takes)?;
+        let (dek_id, existing, got) = (key.dek_id, member.get(), row.full_node_id);
+        Some(Clash::NodeCollision { dek_id, existing, got })
+    })
 }

@@ -5,8 +5,9 @@
 
 use applier::keystore::KeystoreError;
 use applier::outcome::{NoOp, Reject};
+use applier::registry::Clash;
 use applier::wire::{Entry, RotationKind, WireError};
-use applier::{Admission, ApplyError, Outcome, Purpose, RaftIndex};
+use applier::{Admission, ApplyError, NodeId, Outcome, Purpose, RaftIndex};
 
 use crate::adoption::foreign_node;
 use crate::harness::{
@@ -19,9 +20,46 @@ use crate::harness::{
 fn check(world: &World, entry: &Entry, expected: &Admission) {
     for _ in 0..2 {
         let before = world.state();
-        assert_eq!(world.node().admit(&entry.encode()), *expected);
+        assert_eq!(world.node().admit(&entry.encode(), &[]), *expected);
         assert_eq!(world.state(), before);
     }
+}
+
+/// A row that no node would refuse, with which a member could never claim.
+#[test]
+fn no_row_of_a_request_takes_the_low_bits_of_a_member() {
+    let member = |id| NodeId::new(id).expect("not 0");
+    let members = [member(N1), member(N2)];
+    let stranger = N2 ^ 0x5_0000;
+    let collides = |dek_id| {
+        let (existing, got) = (N2, stranger);
+        Admission::Collides(Clash::NodeCollision { dek_id, existing, got })
+    };
+    let (fresh, bootstrapped) = (World::started(), World::with(&[bootstrap()]));
+    let with_row = |id| bootstrap_with(|entry| entry.batch[1].full_node_id = id);
+    let rotated_by = |id| rotation_with(5, |entry| entry.proposer.full_node_id = id);
+    let requests = |id| {
+        [
+            (&fresh, with_row(id), 2),
+            (&bootstrapped, rotated_by(id), 5),
+            (&bootstrapped, registration(1, id, 3), 1),
+        ]
+    };
+    for (world, request, key) in requests(stranger) {
+        assert_eq!(world.node().admit(&request.encode(), &members), collides(key));
+        assert_eq!(
+            world.node().admit(&request.encode(), &members[..1]),
+            Admission::Propose,
+            "N2 is no member"
+        );
+    }
+    for own in [N2, 0x5_0033] {
+        for (world, request, _) in requests(own) {
+            assert_eq!(world.node().admit(&request.encode(), &members), Admission::Propose);
+        }
+    }
+    let nothing = Admission::Refused(Reject::Wire(WireError::Empty));
+    assert_eq!(bootstrapped.node().admit(&[], &members), nothing, "what is no entry is refused as that");
 }
 
 /// States that a leader may be in.
@@ -81,7 +119,7 @@ fn what_is_admitted_is_applied_and_what_is_refused_is_refused_for_the_same_reaso
         for request in requests() {
             let mut world = state();
             let before = world.state();
-            let admission = world.node().admit(&request.encode());
+            let admission = world.node().admit(&request.encode(), &[]);
             assert_eq!(world.state(), before);
             let next = world.node().applied_index().next();
             let outcome = world.node_mut().apply(next, &request.encode());
@@ -90,7 +128,9 @@ fn what_is_admitted_is_applied_and_what_is_refused_is_refused_for_the_same_reaso
                 Admission::Propose => proposed += 1,
                 Admission::Duplicate { .. } => duplicates += 1,
                 Admission::Refused(_) => refused += 1,
-                other @ (Admission::Stale | Admission::Failed(_)) => panic!("{other:?}"),
+                other @ (Admission::Collides(_) | Admission::Stale | Admission::Failed(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }
@@ -121,11 +161,11 @@ fn a_duplicate_names_the_entry_that_had_the_effect() {
 fn a_payload_that_does_not_decode_is_refused() {
     let world = World::with(&[bootstrap()]);
     let before = world.state();
-    assert_eq!(world.node().admit(&[]), Admission::Refused(Reject::Wire(WireError::Empty)));
+    assert_eq!(world.node().admit(&[], &[]), Admission::Refused(Reject::Wire(WireError::Empty)));
     let mut version = rotation(5, Purpose::Storage).encode();
     version[1] = 9;
     let refused = Reject::Wire(WireError::Version { got: 9 });
-    assert_eq!(world.node().admit(&version), Admission::Refused(refused));
+    assert_eq!(world.node().admit(&version, &[]), Admission::Refused(refused));
     assert_eq!(world.state(), before);
 }
 

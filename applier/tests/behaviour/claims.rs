@@ -177,7 +177,7 @@ fn a_claim_that_others_have_overtaken_is_made_anew() {
     assert!(world.node().sealer(TERM, Purpose::Storage).is_none(), "another epoch is not the claimed one");
     let clash = Clash::EpochRollback { dek_id: 1, full_node_id: N1, last_seen: 7, got: 1 };
     let refused = Admission::Refused(clash.into());
-    assert_eq!(world.node().admit(&Entry::Registration(row).encode()), refused);
+    assert_eq!(world.node().admit(&Entry::Registration(row).encode(), &[]), refused);
     assert_eq!(propose(&mut world, TERM, Purpose::Storage).local_epoch, 8);
     assert_eq!(durable(&world, id(1)), (8, 8));
     let sealer = claim(&mut world, TERM, Purpose::Storage);

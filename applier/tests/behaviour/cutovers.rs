@@ -225,7 +225,7 @@ fn a_cutover_whose_commit_failed_is_finished_by_the_next_life_and_judged_once() 
 fn a_leader_answers_a_repeated_request_with_the_index_of_the_cutover_and_a_stale_one_as_stale() {
     for (purpose, key) in BOTH {
         let mut world = World::with(&[bootstrap(), rotation(5, purpose)]);
-        let admit = |world: &World, entry: &Entry| world.node().admit(&entry.encode());
+        let admit = |world: &World, entry: &Entry| world.node().admit(&entry.encode(), &[]);
         assert_eq!(admit(&world, &cutover(purpose, key)), Admission::Stale);
         assert_eq!(admit(&world, &cutover(purpose, 5)), Admission::Propose);
         assert_eq!(world.apply(3, &cutover(purpose, 5)), Outcome::Applied);

@@ -163,7 +163,7 @@ fn the_same_rewrap_again_is_a_no_op_however_many_others_came_since() {
     world.kek.asked();
     let older = rewrap(1, &new(), &[1, 2]);
     let duplicate = Admission::Duplicate { no_op: NoOp::DuplicateRewrap, by: Some(RaftIndex(2)) };
-    assert_eq!(world.node().admit(&older.encode()), duplicate);
+    assert_eq!(world.node().admit(&older.encode(), &[]), duplicate);
     assert_eq!(world.apply(5, &older), Outcome::NoOp(NoOp::DuplicateRewrap));
     assert_eq!(world.kek.asked(), 0);
     let after = world.lasting();

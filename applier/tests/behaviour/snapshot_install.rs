@@ -175,7 +175,7 @@ fn memory_changes_last_and_an_install_that_did_not_get_there_takes_no_snapshot_a
         let sidecar = world.node().sidecar().expect("written").raft_applied_index;
         let ahead = ApplyError::SidecarAhead { sidecar, applied: RaftIndex(own as u64) };
         assert_eq!(world.node().snapshot(), Err(ahead.clone()));
-        assert_eq!(world.node().admit(&bootstrap().encode()), Admission::Failed(ahead));
+        assert_eq!(world.node().admit(&bootstrap().encode(), &[]), Admission::Failed(ahead));
     }
 }
 

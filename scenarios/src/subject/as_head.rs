@@ -514,7 +514,7 @@ impl Member for AsHead {
         })
     }
 
-    fn admit(&self, _payload: &[u8]) -> Admitted {
+    fn admit(&self, _payload: &[u8], _members: &[u64]) -> Admitted {
         Admitted::Propose
     }
 

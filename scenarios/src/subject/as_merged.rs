@@ -348,7 +348,7 @@ impl<F: Files> Member for AsMerged<F, SimRegistry> {
         })
     }
 
-    fn admit(&self, _payload: &[u8]) -> Admitted {
+    fn admit(&self, _payload: &[u8], _members: &[u64]) -> Admitted {
         Admitted::Propose
     }
 

@@ -220,20 +220,17 @@ impl<F: Files, R: HostsData> Member for Hardened<F, R> {
         self.0.member_rows(member_id(node), &member_ids(members)).map_err(|error| error.to_string())
     }
 
-    fn spares_members(&self, payload: &[u8], members: &[u64]) -> bool {
-        applier::spares_members(payload, &member_ids(members)).is_ok()
-    }
-
     fn kek_generation(&self) -> u32 {
         self.0.sidecar().map_or(0, |sidecar| sidecar.generation())
     }
 
-    fn admit(&self, payload: &[u8]) -> Admitted {
-        match self.0.admit(payload) {
+    fn admit(&self, payload: &[u8], members: &[u64]) -> Admitted {
+        match self.0.admit(payload, &member_ids(members)) {
             Admission::Propose => Admitted::Propose,
             Admission::Duplicate { by, .. } => Admitted::Duplicate(by.map(|index| index.0)),
             Admission::Refused(reject) => Admitted::Refused(reason(&reject)),
             Admission::Stale => Admitted::Stale,
+            Admission::Collides(_) => Admitted::Collides,
             Admission::Failed(error) => Admitted::Failed(failure(&error).to_owned()),
         }
     }

@@ -36,6 +36,8 @@ pub enum Admitted {
     Duplicate(Option<u64>),
     /// It would switch an envelope on under a key that is not the active one any more.
     Stale,
+    /// Its row would take the low 16 bits of a member.
+    Collides,
     /// It would be refused.
     Refused(Reason),
     /// It could not be judged.
@@ -58,18 +60,13 @@ pub trait Member: Life {
         Ok(Vec::new())
     }
 
-    /// Whether a request leaves every member the low 16 bits of its id.
-    fn spares_members(&self, _payload: &[u8], _members: &[u64]) -> bool {
-        true
-    }
-
     /// How many times its keys were wrapped anew.
     fn kek_generation(&self) -> u32 {
         0
     }
 
-    /// Judges a request against what was applied, touching nothing.
-    fn admit(&self, payload: &[u8]) -> Admitted;
+    /// Judges a request against what was applied, touching nothing. The members are named by the ids that they write under.
+    fn admit(&self, payload: &[u8], members: &[u64]) -> Admitted;
 
     /// What it could apply now.
     ///

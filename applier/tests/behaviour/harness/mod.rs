@@ -208,7 +208,7 @@ impl World {
     fn admit_next(&self, index: u64, payload: &[u8]) -> Option<Admission> {
         let node = self.node();
         let is_ahead = node.sidecar().is_some_and(|held| held.raft_applied_index > node.applied_index());
-        (RaftIndex(index) == node.applied_index().next() && !is_ahead).then(|| node.admit(payload))
+        (RaftIndex(index) == node.applied_index().next() && !is_ahead).then(|| node.admit(payload, &[]))
     }
 
     pub(crate) fn advance(&mut self, index: u64) -> Outcome {
@@ -368,7 +368,7 @@ impl World {
         let snapshot = Snapshot { registry: RegistrySnapshot::default(), sidecar: None };
         self.check_not_installed(&snapshot, InstallError::Poisoned);
         assert_eq!(self.node().snapshot(), Err(ApplyError::Poisoned));
-        assert_eq!(self.node().admit(&entry.encode()), Admission::Failed(ApplyError::Poisoned));
+        assert_eq!(self.node().admit(&entry.encode(), &[]), Admission::Failed(ApplyError::Poisoned));
         assert_eq!(self.node_mut().promise(KekCheck([0; 8]), 0), Err(PromiseError::Poisoned));
         assert_eq!(self.state(), before);
     }

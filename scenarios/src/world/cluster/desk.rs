@@ -245,11 +245,7 @@ impl Replica {
         }
         match &request.wish {
             Wish::Put { .. } => self.propose(&request),
-            Wish::Admin { form, payload } => match self.core.member.admit(payload) {
-                Admitted::Propose if !self.spares_members(payload) => {
-                    self.shared.books().hit(ClusterPlace::RequestRefused);
-                    self.refuse(&request, Refusal::Membership);
-                }
+            Wish::Admin { form, payload } => match self.core.member.admit(payload, &self.writers()) {
                 Admitted::Propose if matches!(form, Form::Bootstrap { .. }) => {
                     let members = self.members();
                     if self.are_capable(&request, &members, None)? {
@@ -278,6 +274,10 @@ impl Replica {
                     }
                 }
                 Admitted::Stale => self.refuse(&request, Refusal::Stale),
+                Admitted::Collides => {
+                    self.shared.books().hit(ClusterPlace::RequestRefused);
+                    self.refuse(&request, Refusal::Membership);
+                }
                 Admitted::Propose => self.propose(&request),
                 Admitted::Duplicate(_) if self.shared.makes(ClusterMistake::ForgetsSessions) => {
                     self.refuse(&request, Refusal::Verdict(Reason::KeyIdInUse));
@@ -348,7 +348,7 @@ impl Replica {
                 }
             };
             if self.shared.setup.subject.admits() {
-                match self.core.member.admit(&payload) {
+                match self.core.member.admit(&payload, &self.writers()) {
                     Admitted::Propose => {}
                     other => {
                         self.claim_failed("not-admitted", format!("{other:?}"));
@@ -417,17 +417,10 @@ impl Replica {
         Some(entry)
     }
 
-    /// Under which id a new member writes, and under which the members do.
-    fn writers(&self, id: u64) -> (u64, Vec<u64>) {
+    /// Under which ids the members write.
+    fn writers(&self) -> Vec<u64> {
         let books = self.shared.books();
-        let members = self.members().into_iter().map(|member| books.writer_of(member)).collect();
-        (books.writer_of(id), members)
-    }
-
-    /// Whether a request leaves every member the low bits that it writes under.
-    fn spares_members(&self, payload: &[u8]) -> bool {
-        let (_, writers) = self.writers(self.id);
-        self.core.member.spares_members(payload, &writers)
+        self.members().into_iter().map(|member| books.writer_of(member)).collect()
     }
 
     fn members(&self) -> Vec<u64> {
@@ -510,8 +503,13 @@ impl Replica {
         match change {
             Change::AddLearner(id) if self.core.member.held().sidecar.is_some() => {
                 // Its low bits are its own before it is a member.
-                let (writer, writers) = self.writers(id);
-                match self.core.member.member_rows(writer, &writers).map(|rows| rows.into_iter().next()) {
+                let writer = self.shared.books().writer_of(id);
+                match self
+                    .core
+                    .member
+                    .member_rows(writer, &self.writers())
+                    .map(|rows| rows.into_iter().next())
+                {
                     Err(_) => self.refuse(request, Refusal::Membership),
                     Ok(Some(row)) => {
                         self.register(&row);
