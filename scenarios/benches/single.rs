@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use scenarios::run::{Keep, Source, run};
 use scenarios::seam::SimFiles;
 use scenarios::subject::Subject;
-use scenarios::world::{Limits, Scenario, Setup};
+use scenarios::world::{Scenario, Setup};
 use sim::{Disk, Lies, Profile, Trace};
 
 #[global_allocator]
@@ -19,13 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn seeds(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("single");
     group.throughput(Throughput::Elements(1));
-    let setup = Setup {
-        scenario: Scenario::Single,
-        subject: Subject::Hardened,
-        profile: Profile::Posix,
-        lies: Lies::NONE,
-        limits: Limits::NONE,
-    };
+    let setup = Setup::of(Scenario::Single, Subject::Hardened);
     let mut seed = 0;
     group.bench_function("seed", |bencher| {
         bencher.iter(|| {

@@ -3,11 +3,9 @@
 use scenarios::run::{Checked, Keep, Source, run};
 use scenarios::subject::Subject;
 use scenarios::world::{Limits, Scenario, Setup};
-use sim::{Lies, Profile};
 
 fn sized(scenario: Scenario, seed: u64, limits: Limits) -> Checked {
-    let (profile, lies) = (Profile::Posix, Lies::NONE);
-    let setup = Setup { scenario, subject: Subject::Hardened, profile, lies, limits };
+    let setup = Setup { limits, ..Setup::of(scenario, Subject::Hardened) };
     let checked = run(setup, Source::Seed(seed), Keep::Nothing).expect("a seed always fits");
     assert!(checked.violations.is_empty(), "{scenario} {seed} {limits:?}: {:?}", checked.violations);
     checked

@@ -67,7 +67,7 @@ fn compare(sides: [(&str, &dyn Fn()); 3], works: &[(&str, Work)]) {
             times.push(processor_time() - start);
         }
     }
-    let medians = times.map(|times| median(times).as_secs_f64());
+    let medians = times.map(|times| median(times).expect("there are rounds").as_secs_f64());
     let [floor, durable, whole] = medians;
     println!("\n{}", Table(works));
     println!(

@@ -103,8 +103,8 @@ fn measure(cases: &[Case], rounds: usize) -> Vec<Cost> {
         }
     }
     let middle = |taken: Vec<Cost>| Cost {
-        busy: median(taken.iter().map(|cost| cost.busy).collect()),
-        clock: median(taken.iter().map(|cost| cost.clock).collect()),
+        busy: median(taken.iter().map(|cost| cost.busy)).expect("there are rounds"),
+        clock: median(taken.iter().map(|cost| cost.clock)).expect("there are rounds"),
         ..taken[0]
     };
     taken.into_iter().map(middle).collect()

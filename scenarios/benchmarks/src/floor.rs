@@ -20,6 +20,7 @@ use madsim::runtime::{Handle, NodeHandle, Runtime};
 use madsim::time::{TimeHandle, sleep};
 use raft::eraftpb::{ConfState, Message};
 use raft::storage::MemStorage;
+use scenarios::world::cluster::RAFT_LABELS;
 use sim::{Address, Choices, Disk, Lies, Net, Profile, SharedChoices, Trace};
 
 /// Simulated milliseconds for which a killed member is down at the most.
@@ -94,8 +95,7 @@ impl World {
 
     fn send(&self, from: u64, messages: Vec<Message>) {
         for message in messages {
-            // Labels as in the world.
-            let (to, label) = (message.to, 100 + message.get_msg_type() as u64);
+            let (to, label) = (message.to, RAFT_LABELS + message.get_msg_type() as u64);
             self.choices.with(|choices| self.net.send(choices, Address(from), Address(to), label, message));
         }
     }

@@ -10,16 +10,14 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use scenarios::subject::Subject;
-use scenarios::world::{Limits, Scenario, Setup};
-use sim::{Lies, Profile};
+use scenarios::world::{Scenario, Setup};
 
 /// Where reports and plots are written.
 pub const OUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/benchmarks/reports");
 
 /// The hardened subject on an honest disk.
 pub const fn setup(scenario: Scenario) -> Setup {
-    let (profile, limits) = (Profile::Posix, Limits::NONE);
-    Setup { scenario, subject: Subject::Hardened, profile, lies: Lies::NONE, limits }
+    Setup::of(scenario, Subject::Hardened)
 }
 
 /// How long the threads of this process have been on a processor, those that have ended included: what a shared machine
@@ -36,11 +34,20 @@ pub fn processor_time() -> Duration {
     spent(usage.user_time()) + spent(usage.system_time())
 }
 
-/// The median of some times, the later of the middle two where their number is even.
-///
-/// # Panics
-/// Where there are none.
-pub fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// The middle one, the lower of two; `None` of nothing.
+pub fn median<T: Copy + Ord>(values: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
+    values.sort_unstable();
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_median_of_nothing() {
+        assert_eq!(median::<u64>([]), None);
+        assert_eq!(median([4, 1, 3, 2]), Some(2));
+    }
 }

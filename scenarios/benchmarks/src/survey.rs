@@ -6,12 +6,11 @@ use std::ops::AddAssign;
 
 use scenarios::run::{Keep, Source, run};
 use scenarios::world::Setup;
+use scenarios::world::cluster::RAFT_LABELS;
 use sim::{Event, Trace};
 
 use crate::floor::{self, Below, Plan};
 
-/// Labels of messages between members' Rafts begin here.
-const RAFT: u64 = 100;
 /// The tick of an average member.
 const TICK_MS: u64 = 100;
 
@@ -51,7 +50,7 @@ impl Work {
         for event in events {
             work.simulated_ms = work.simulated_ms.max(event.at_ms);
             match event.kind {
-                "net.send" if event.numbers[1] >= RAFT => work.raft_messages += 1,
+                "net.send" if event.numbers[1] >= RAFT_LABELS => work.raft_messages += 1,
                 "net.send" => work.other_messages += 1,
                 "leads" => work.elections += 1,
                 "apply" => work.applied += 1,

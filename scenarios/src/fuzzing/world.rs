@@ -5,13 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use sim::{Lies, Profile};
-
 use crate::output::{self, OutputError};
 use crate::run::{Checked, Keep, Source, run};
 use crate::seeds::slug;
 use crate::subject::Subject;
-use crate::world::{Limits, Scenario, Setup};
+use crate::world::{Scenario, Setup};
 
 /// Names the subject; `hardened` where it is not set.
 const SUBJECT: &str = "FUZZ_SUBJECT";
@@ -63,8 +61,7 @@ impl World {
 
     /// What is run: an honest disk under the default profile.
     pub const fn setup(self, subject: Subject) -> Setup {
-        let World { scenario, .. } = self;
-        Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE, limits: Limits::NONE }
+        Setup::of(self.scenario, subject)
     }
 
     /// Runs it, and panics with what was found; or keeps that, and goes on, where that is wanted.

@@ -205,7 +205,7 @@ mod tests {
     use crate::results::Digest;
     use crate::run::Range;
     use crate::subject::Subject;
-    use crate::world::{Limits, Scenario, Setup};
+    use crate::world::{Scenario, Setup};
 
     #[test]
     fn a_summary_stays_within_its_bound_and_the_most_frequent_findings_are_in_it() {
@@ -234,13 +234,7 @@ mod tests {
             coverage: Coverage::default(),
             findings: (0..9000).map(finding).collect(),
         };
-        let setup = Setup {
-            scenario: Scenario::Single,
-            subject: Subject::Hardened,
-            profile: sim::Profile::Posix,
-            lies: sim::Lies::NONE,
-            limits: Limits::NONE,
-        };
+        let setup = Setup::of(Scenario::Single, Subject::Hardened);
         let text = markdown(&[Sweep::new(&setup, 1, 1.0, vec![row])], None);
         assert!(text.len() < BYTES_MAX + 100, "{}", text.len());
         assert!(text.len() > BYTES_MAX - 1000, "it is used: {}", text.len());

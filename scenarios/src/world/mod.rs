@@ -103,6 +103,13 @@ pub struct Setup {
     pub limits: Limits,
 }
 
+impl Setup {
+    /// A subject in a scenario, on an honest disk under the default profile, without limits.
+    pub const fn of(scenario: Scenario, subject: Subject) -> Setup {
+        Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE, limits: Limits::NONE }
+    }
+}
+
 /// What a world may do at most, beside what it draws. A workload has a length below which no draw brings it, and what is
 /// minimised needs less. Nothing is drawn for a limit, so that a run without one stays what it is.
 ///

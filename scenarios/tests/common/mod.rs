@@ -4,15 +4,14 @@ use std::sync::atomic::AtomicBool;
 
 use scenarios::run::{Range, Tally, sweep};
 use scenarios::subject::Subject;
-use scenarios::world::{Limits, Scenario, Setup};
-use sim::{Lies, Profile};
+use scenarios::world::{Scenario, Setup};
 
 /// Seeds of the world `cluster` where others get hundreds: each takes some twenty times as long.
 pub(crate) const CLUSTER_SEEDS: u64 = 30;
 
 /// An honest disk under the default profile.
 pub(crate) fn setup(scenario: Scenario, subject: Subject) -> Setup {
-    Setup { scenario, subject, profile: Profile::Posix, lies: Lies::NONE, limits: Limits::NONE }
+    Setup::of(scenario, subject)
 }
 
 /// Runs seeds `first..end` on so many threads.

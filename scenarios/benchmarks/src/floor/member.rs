@@ -13,13 +13,11 @@ use raft::storage::MemStorage;
 use raft::{RawNode, StateRole};
 use redb::{ReadableDatabase, TableDefinition};
 use scenarios::seam::SimFiles;
+use scenarios::world::cluster::{election_timeout, raft_config};
 use sim::Address;
 
 use super::{Below, World, member_id, now_ms};
 
-/// As in the world.
-const ELECTION_TICKS: usize = 10;
-const HEARTBEAT_TICKS: usize = 3;
 /// Bytes of an entry: about those of a rotation.
 const ENTRY_BYTES: usize = 100;
 
@@ -75,17 +73,7 @@ impl Member {
             (machine.log.clone(), machine.disk.clone(), machine.applied, machine.lives)
         };
         world.note("start", at);
-        let config = raft::Config {
-            id: member_id(at),
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
-            applied,
-            max_size_per_msg: 1 << 20,
-            check_quorum: true,
-            pre_vote: true,
-            skip_bcast_commit: true,
-            ..raft::Config::default()
-        };
+        let config = raft_config(member_id(at), applied, true);
         let raw = RawNode::new(&config, log.clone(), &slog::Logger::root(slog::Discard, slog::o!()));
         let raw = raw.expect("the configuration is valid");
         let database = (world.below == Below::Database).then(|| {
@@ -100,9 +88,8 @@ impl Member {
     }
 
     fn tick(&mut self) {
-        // raft-rs draws this from the operating system; it is read in a tick alone, so writing it before each is enough.
-        let mixed = mix(self.world.seed ^ (self.lives << 32), member_id(self.at), self.raw.raft.term);
-        let timeout = ELECTION_TICKS + (mixed % ELECTION_TICKS as u64) as usize;
+        let term = self.raw.raft.term;
+        let timeout = election_timeout(self.world.seed, self.lives, member_id(self.at), term);
         self.raw.raft.set_randomized_election_timeout(timeout);
         self.raw.tick();
         self.note_role();
@@ -187,12 +174,4 @@ fn entries_in(opened: &RedbRegistry) -> u64 {
     let Ok(state) = view.open_table(STATE) else { return 0 };
     let applied = state.get("applied").expect("no fault is armed");
     applied.map_or(0, |bytes| u64::from_le_bytes(bytes.value().try_into().expect("eight bytes")))
-}
-
-/// Three numbers into one (the finaliser of SplitMix64).
-fn mix(a: u64, b: u64, c: u64) -> u64 {
-    let mut z = a ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ c.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

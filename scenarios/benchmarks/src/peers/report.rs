@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Harness;
 use super::judge::Violation;
 use super::variants::Variant;
+use crate::median;
 
 /// One search: until something was found, or the time was over.
 #[derive(Clone, Debug)]
@@ -114,13 +115,6 @@ impl fmt::Display for Pretty {
     }
 }
 
-/// The middle one, the lower of two.
-pub fn median<T: Copy + Ord>(values: impl IntoIterator<Item = T>) -> Option<T> {
-    let mut values: Vec<T> = values.into_iter().collect();
-    values.sort_unstable();
-    values.get(values.len().checked_sub(1)? / 2).copied()
-}
-
 /// What all harnesses have to say of one variant.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -196,11 +190,5 @@ mod tests {
         let mistaken = Some(Violation::new(What::Start, "it does not"));
         check(vec![Run { mistaken: mistaken.clone(), ..run(4, 2, true) }], false, "4.0 ms, 2 states ‡");
         check(vec![Run { mistaken, ..run(4, 2, false) }], false, "–, 2 states ‡");
-    }
-
-    #[test]
-    fn there_is_no_median_of_nothing() {
-        assert_eq!(median::<u64>([]), None);
-        assert_eq!(median([4, 1, 3, 2]), Some(2));
     }
 }

@@ -10,6 +10,9 @@ use sim::Address;
 use crate::chronicle::{Asked, Told};
 use crate::form::Form;
 
+/// Labels of messages between members' Rafts begin here, in the order of raft-rs; others are below.
+pub const RAFT_LABELS: u64 = 100;
+
 /// One message.
 #[derive(Clone, Debug)]
 pub(super) enum Message {
@@ -29,7 +32,7 @@ impl Message {
     /// A number for the kind of message, for the trace.
     pub(super) fn label(&self) -> u64 {
         match self {
-            Message::Raft(message) => 100 + message.get_msg_type() as u64,
+            Message::Raft(message) => RAFT_LABELS + message.get_msg_type() as u64,
             Message::Probe { .. } => 1,
             Message::Capable { .. } => 2,
             Message::Request(_) => 3,
@@ -46,7 +49,7 @@ pub(crate) fn message_name(label: u64) -> &'static str {
         2 => "capable",
         3 => "request",
         4 => "answer",
-        _ => match label.checked_sub(100).and_then(|number| Type::from_i32(number as i32)) {
+        _ => match label.checked_sub(RAFT_LABELS).and_then(|number| Type::from_i32(number as i32)) {
             Some(Type::MsgHeartbeat) => "heartbeat",
             Some(Type::MsgHeartbeatResponse) => "heartbeat answer",
             Some(Type::MsgAppend) => "append",

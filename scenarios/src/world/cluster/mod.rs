@@ -2,7 +2,7 @@
 //! faults of disk and network in one run.
 //!
 //! - `replica` is one life of a member: how it starts (`start`), what it applies (`apply`), its desk for requests (`desk`),
-//!   its log (`store`). `node` is its process.
+//!   its log (`store`), its configuration (`elections`). `node` is its process.
 //! - `client` is who asks, `message` what is said, `nemesis` what goes wrong, `budget` how much of it may.
 //! - `shared` is what all of them share, `books` what is taken down. What comes of it is a [`crate::chronicle`].
 
@@ -11,6 +11,7 @@ mod books;
 mod budget;
 mod client;
 mod desk;
+mod elections;
 mod message;
 mod nemesis;
 mod node;
@@ -29,6 +30,8 @@ use raft::eraftpb::ConfState;
 use sim::{Choices, DiskSim, Net, NetWeather, Probes, Ratio, SharedChoices, Site, Trace};
 
 use self::client::{client, operator};
+pub use self::elections::{election_timeout, raft_config};
+pub use self::message::RAFT_LABELS;
 pub(crate) use self::message::message_name;
 use self::nemesis::{Machines, Storm};
 use self::shared::{Keyring, Members, Shared, Slot, Status, millis, now_ms};

@@ -19,6 +19,7 @@ use raft::eraftpb::{HardState, MessageType};
 use raft::{RawNode, SnapshotStatus, StateRole};
 
 use super::desk::Desk;
+use super::elections::election_timeout;
 use super::message::Message;
 use super::shared::{Keyring, Shared};
 use super::store::{Append, Store};
@@ -28,9 +29,6 @@ use crate::probes::ClusterPlace;
 use crate::subject::{Member, bury};
 use crate::teeth::ClusterMistake;
 
-/// Ticks without a word from a leader before an election, and up to twice as many.
-pub(super) const ELECTION_TICKS: usize = 10;
-pub(super) const HEARTBEAT_TICKS: usize = 3;
 /// Ticks after which a snapshot that was sent is given up, so that the leader tries again.
 const SNAPSHOT_TICKS: u64 = 8;
 
@@ -129,10 +127,8 @@ impl Replica {
 
     /// Time goes on by a tick.
     pub(super) fn tick(&mut self) {
-        // raft-rs draws this from the operating system; it is read in a tick alone, so writing it before each is enough.
         let term = self.core.raw.raft.term;
-        let mixed = mix(self.shared.election_seed ^ (self.lives << 32), self.id, term);
-        let timeout = ELECTION_TICKS + (mixed % ELECTION_TICKS as u64) as usize;
+        let timeout = election_timeout(self.shared.election_seed, self.lives, self.id, term);
         self.desk.tick();
         self.core.raw.raft.set_randomized_election_timeout(timeout);
         self.core.raw.tick();
@@ -288,12 +284,4 @@ impl Replica {
             self.shared.send(self.id, message.to, Message::Raft(Box::new(message)));
         }
     }
-}
-
-/// Three numbers into one (the finaliser of SplitMix64).
-fn mix(a: u64, b: u64, c: u64) -> u64 {
-    let mut z = a ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ c.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

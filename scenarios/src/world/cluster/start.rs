@@ -9,7 +9,8 @@ use redb::WriteTransaction;
 use sim::Site;
 
 use super::desk::Desk;
-use super::replica::{Core, ELECTION_TICKS, Gone, HEARTBEAT_TICKS, Remains, Replica, broken};
+use super::elections::raft_config;
+use super::replica::{Core, Gone, Remains, Replica, broken};
 use super::shared::{Books, Ended, Keyring, Shared, Slot};
 use super::store::Store;
 use crate::chronicle::ClusterEvent;
@@ -152,17 +153,7 @@ impl Replica {
         };
         let hard = store.hard().clone();
         let removed = !store.conf().voters.is_empty() && !is_member(store.conf(), id);
-        let config = raft::Config {
-            id,
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
-            applied,
-            max_size_per_msg: 1 << 20,
-            check_quorum: true,
-            pre_vote: true,
-            skip_bcast_commit: shared.quiet_commits,
-            ..raft::Config::default()
-        };
+        let config = raft_config(id, applied, shared.quiet_commits);
         let raw = RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!()));
         let raw = raw.expect("the configuration is valid, and what the store has was loaded");
         let mut books = shared.books();
