@@ -1,21 +1,21 @@
 //! What fuzzers have found worth keeping is put to the same checks by every test run, and what they are given is what it claims
 //! to be.
 
+#[path = "common/root.rs"]
+mod root;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use root::root;
 use scenarios::fuzzing::{TARGETS, World, corpus};
 use scenarios::run::{Keep, Source, run};
 use scenarios::seeds::Case;
 use scenarios::subject::Subject;
 use scenarios::world::{Scenario, Setup};
 use sim::Tape;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
 
 fn names_in(dir: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));

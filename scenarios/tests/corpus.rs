@@ -1,12 +1,16 @@
 //! Every finding ever made is still found, and what was fixed stays fixed.
 
+#[path = "common/root.rs"]
+mod root;
+
 use std::path::Path;
 
+use root::root;
 use scenarios::run::{Keep, RunError};
 use scenarios::seeds::{Answer, Case};
 
 fn corpus() -> Vec<Case> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
+    let dir = root().join("seeds");
     Case::read_all(&dir).expect("every file of the corpus can be read")
 }
 

@@ -1,12 +1,11 @@
 //! Who may import whom, and what stands at the top level.
 
+#[path = "common/root.rs"]
+mod root;
+
+use root::root;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
 
 /// Every crate that `member` names as a dependency, of whatever kind and for whatever target.
 fn dependencies(member: &str) -> BTreeSet<String> {

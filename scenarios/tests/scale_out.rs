@@ -1,17 +1,16 @@
 //! What runs elsewhere: the workflows, the Job for Kubernetes and the line for Slurm, held to what they promise.
 
+#[path = "common/root.rs"]
+mod root;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use root::root;
 use serde::Deserialize;
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).expect("it is part of the project")

@@ -1,13 +1,15 @@
 //! The timelines of a handful of kept runs, so that a change of behaviour shows up in review as a readable difference.
 
-use std::path::Path;
+#[path = "common/root.rs"]
+mod root;
 
+use root::root;
 use scenarios::run::{Keep, Source, run};
 use scenarios::seeds::{Case, Replayed};
 use scenarios::timeline::{Detail, Kind, Timeline, perfetto, text};
 
 fn case(name: &str) -> Case {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
+    let seeds = root().join("seeds");
     Case::read(&seeds.join(format!("{name}.toml"))).expect("it is in the corpus")
 }
 

@@ -5,17 +5,20 @@ mod fuzz;
 mod manners;
 mod prove;
 mod report;
+#[path = "../common/root.rs"]
+mod root;
 mod shrink;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use command::{check, json, text};
+use root::root;
 
 fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds")
+    root().join("seeds")
 }
 
 /// A seed file of the corpus that carries a tape.

@@ -5,10 +5,11 @@ mod browser;
 mod command;
 mod pictures;
 mod report;
-
-use std::path::Path;
+#[path = "../common/root.rs"]
+mod root;
 
 use browser::{Browser, Page, VIEWS, View};
+use root::root;
 use scenarios::page::timeline;
 use scenarios::run::Keep;
 use scenarios::seeds::Case;
@@ -390,7 +391,7 @@ fn a_narrow_window_stacks_what_stands_side_by_side() {
 fn kept_runs_of_a_node_and_of_a_cluster_fill_the_page() {
     let Some(mut browser) = Browser::launch() else { return };
     for name in ["bootstrap-redelivered-after-rotation", "follower-restored-from-a-snapshot-has-no-keys"] {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("seeds");
+        let seeds = root().join("seeds");
         let case = Case::read(&seeds.join(format!("{name}.toml"))).expect("it is in the corpus");
         let replayed = case.replay(true, Keep::Disks).expect("its tape fits");
         let run = Timeline::new(

@@ -1,18 +1,18 @@
 //! The path of somebody who has just cloned this, as the README tells it: every command of its transcript is run in a copy of the
 //! workspace, and has to print what stands there.
 
+#[path = "../common/root.rs"]
+mod root;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use root::root;
 use snapbox::assert_data_eq;
 
 const HEADING: &str = "## A red run, from seed to fix";
 const PATCH: &str = "scenarios/tests/stranger/no-sync.patch";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
 
 /// A command of the transcript and what it prints, where a line `...` stands for any number of lines.
 struct Step {
@@ -42,7 +42,7 @@ fn run(command: &str, dir: &Path) -> (Option<i32>, String) {
         .args(["-c", &format!("{{ {command}\n}} 2>&1")])
         .current_dir(dir)
         // What the outer cargo says of this package would be taken for the copy's.
-        .envs([("CARGO_TARGET_DIR", dir.join("target")), ("GIT_CEILING_DIRECTORIES", root().join("target"))])
+        .env("CARGO_TARGET_DIR", dir.join("target"))
         // Minutes a link, of which this test has three.
         .envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_INCREMENTAL", "true")])
         .env_remove("RUSTFLAGS")
@@ -53,7 +53,7 @@ fn run(command: &str, dir: &Path) -> (Option<i32>, String) {
 
 /// The files that git knows, and what `cargo build` made of an earlier copy.
 fn copy_of_the_workspace() -> PathBuf {
-    let copy = root().join("target/tmp/stranger");
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stranger");
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().expect("git");
     assert!(listed.status.success(), "this is a checkout");
     for name in String::from_utf8(listed.stdout).expect("UTF-8").split_terminator('\0') {
