@@ -8,11 +8,13 @@
 //! ```
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::Arc;
 
 use aes_gcm::{Aes256Gcm, KeyInit, aead::AeadInOut};
+use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -316,25 +318,13 @@ impl fmt::Debug for FileKek {
 }
 
 fn open_nonblocking(path: &str) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use nix::fcntl::OFlag;
-        use std::os::unix::fs::OpenOptionsExt;
-        // Opening a pipe that nobody writes to would wait for ever.
-        options.custom_flags(OFlag::O_NONBLOCK.bits());
-    }
-    options.open(path)
+    // Opening a pipe that nobody writes to would wait for ever.
+    OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
 
-/// The permission bits, if they give anyone but the owner access. Where there are no Unix permissions, the installation guards
-/// the file.
-fn insecure_mode(metadata: &std::fs::Metadata) -> Option<u32> {
-    #[cfg(unix)]
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
-    #[cfg(not(unix))]
-    let mode = 0;
+/// The permission bits, if they give anyone but the owner access.
+fn insecure_mode(metadata: &Metadata) -> Option<u32> {
+    let mode = metadata.permissions().mode() & 0o7777;
     (mode & 0o077 != 0).then_some(mode)
 }
 

@@ -15,6 +15,8 @@
 //! - [`mod@preflight`] and [`known`] are the guards of a start, in their order: what was configured, and what the host knows.
 //! - [`ports`] are the traits behind which the outside world stands; [`os`] and [`kek`] implement them for production.
 //!
+//! It needs a Unix: there alone a name is made durable, by a sync of its directory.
+//!
 //! What it promises:
 //!
 //! - **Replay is idempotent.** The index decides what is a replay: the database carries the newest applied one, the

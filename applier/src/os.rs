@@ -2,8 +2,11 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageError};
 
@@ -77,25 +80,12 @@ impl Files for OsFiles {
 }
 
 /// Opening a pipe must not wait for its other end.
-#[cfg(unix)]
-const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
-#[cfg(unix)]
-const DIRECTORY: i32 = nix::fcntl::OFlag::O_DIRECTORY.bits();
-#[cfg(not(unix))]
-const NONBLOCK: i32 = 0;
-#[cfg(not(unix))]
-const DIRECTORY: i32 = 0;
+const NONBLOCK: i32 = OFlag::O_NONBLOCK.bits();
+const DIRECTORY: i32 = OFlag::O_DIRECTORY.bits();
 
 /// Opens with these flags added. Whatever is created is the owner's alone.
-#[cfg(unix)]
 fn open(path: &str, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
     options.mode(0o600).custom_flags(flags).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &str, options: &mut OpenOptions, _flags: i32) -> io::Result<File> {
-    options.open(path)
 }
 
 fn regular(metadata: &Metadata) -> io::Result<()> {
@@ -105,15 +95,8 @@ fn regular(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-#[cfg(unix)]
 fn not_regular(metadata: &Metadata) -> io::Error {
-    use nix::errno::Errno;
     if metadata.is_dir() { Errno::EISDIR.into() } else { Errno::EINVAL.into() }
-}
-
-#[cfg(not(unix))]
-fn not_regular(_metadata: &Metadata) -> io::Error {
-    io::ErrorKind::InvalidInput.into()
 }
 
 #[derive(Debug)]
@@ -135,15 +118,8 @@ impl WriteFile for OsWriteFile {
     }
 
     /// Dropping a `File` would swallow the error, and a network filesystem reports a failed write here.
-    #[cfg(unix)]
     fn close(self: Box<Self>) -> io::Result<()> {
         Ok(nix::unistd::close(self.0)?)
-    }
-
-    #[cfg(not(unix))]
-    fn close(self: Box<Self>) -> io::Result<()> {
-        drop(self.0);
-        Ok(())
     }
 }
 
@@ -173,11 +149,10 @@ impl Entropy for OsEntropy {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use nix::errno::Errno;
     use redb::Builder;
 
     use super::*;
@@ -282,6 +257,13 @@ mod tests {
         check_errno(OsFiles.backend(&path, false), Errno::ENOENT);
         check_errno(OsFiles.rename(&path, &path), Errno::ENOENT);
         assert_eq!(OsFiles.len(&path).expect("no error"), None);
+    }
+
+    #[test]
+    fn a_file_that_nobody_can_say_is_missing_is_an_error_to_measure() {
+        let place = Place::new();
+        let file = place.file("file", "");
+        check_errno(OsFiles.len(&format!("{file}/in a file")), Errno::ENOTDIR);
     }
 
     #[test]

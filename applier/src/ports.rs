@@ -103,21 +103,14 @@ pub enum UnwrapError {
 }
 
 /// What is wrong with a wrapped key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobFault {
     /// Not 60 bytes.
+    #[error("it has {0} bytes instead of 60")]
     Length(usize),
     /// The AES-GCM tag does not verify.
+    #[error("its tag does not verify")]
     Integrity,
-}
-
-impl fmt::Display for BlobFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BlobFault::Length(len) => write!(f, "it has {len} bytes instead of 60"),
-            BlobFault::Integrity => f.write_str("its tag does not verify"),
-        }
-    }
 }
 
 /// Wall-clock time, used for the diagnostic `created` field alone: no decision depends on it.

@@ -38,3 +38,15 @@ impl fmt::Debug for Dek {
         f.write_str("Dek(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_equal_by_their_bytes_and_show_none_of_them() {
+        let key = |byte| Dek::new([byte; KEY_LEN]);
+        assert!(key(0x41) == key(0x41) && key(0x41) != key(0x42));
+        assert_eq!(format!("{:?}", key(0x41)), "Dek(..)");
+    }
+}

@@ -148,6 +148,24 @@ fn members_are_capable_when_each_has_answered_with_this_nodes_kek() {
 }
 
 #[test]
+fn members_are_ready_for_a_rewrap_when_each_has_its_kek_in_force_or_as_the_next_one() {
+    let mut leadership = leader();
+    let ready =
+        |leadership: &Leadership, members: &[u64]| leadership.ready_to_rewrap(members.iter().copied(), OTHER);
+    assert_eq!(ready(&leadership, &[]), Ok(()));
+    assert_eq!(ready(&leadership, &[7]), Err(NotNow::Unprobed { members: vec![7] }));
+    leadership.answered(3, 7, Capability { keyring: Some(OWN), next: Some(OTHER) });
+    leadership.answered(3, 8, with(Some(OTHER)));
+    assert_eq!(ready(&leadership, &[7, 8]), Ok(()));
+    leadership.answered(3, 9, with(Some(OWN)));
+    assert_eq!(ready(&leadership, &[7, 9]), Err(NotNow::LacksKek { member: 9, wanted: OTHER }));
+    leadership.answered(3, 9, with(None));
+    assert_eq!(ready(&leadership, &[7, 9]), Err(NotNow::NoKeyring { member: 9 }));
+    leadership.leads(None);
+    assert_eq!(ready(&leadership, &[]), Err(NotNow::NotLeader));
+}
+
+#[test]
 fn the_newest_answer_of_a_member_counts() {
     let mut leadership = leader();
     leadership.answered(3, 7, with(None));

@@ -133,7 +133,6 @@ fn a_check_value_survives_its_number_and_shows_in_hex() {
     assert_eq!(format!("{check:?}"), "KekCheck(0123456789abcdef)");
 }
 
-#[cfg(unix)]
 mod file {
     use std::os::unix::fs::PermissionsExt;
 

@@ -163,7 +163,6 @@ fn administrative_requests_are_taken_exactly_where_there_is_a_keyring() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_kek_file_that_is_refused_is_taken_once_it_is_mended() {
     use std::fs;

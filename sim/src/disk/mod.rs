@@ -129,7 +129,6 @@ impl Disk {
     pub fn kill(&self) {
         let mut state = lock(&self.shared);
         state.plan.dead = true;
-        state.life += 1;
         state.trace.record("kill", [state.mutations, 0, 0], String::new);
     }
 

@@ -1,0 +1,172 @@
+//! What a disk says of itself to the world around it, and what that world sets: nothing that a mount can reach.
+
+use sim::{Choices, Disk, Fault, Lies, Profile, SyncFailure, Trace, errno::EIO};
+
+/// A disk with `/a`, whose name and content `old` are durable.
+fn with_durable_a() -> Disk {
+    let disk = Disk::default();
+    let mount = disk.mount();
+    let file = mount.create_new("/a").unwrap();
+    file.write_at(0, b"old").unwrap();
+    file.sync().unwrap();
+    mount.sync_dir("/").unwrap();
+    disk
+}
+
+/// The same, with a name `/b` that nothing can lead to once the power fails, though a sync was told to have failed.
+fn with_lost_b() -> Disk {
+    let disk = with_durable_a();
+    let mount = disk.mount();
+    mount.create_new("/b").unwrap();
+    disk.arm(Fault::FailSync { call: disk.calls(), how: SyncFailure::LostButClean });
+    mount.sync_dir("/").unwrap_err();
+    disk
+}
+
+#[test]
+fn a_disk_says_which_profile_it_has() {
+    assert_eq!(Profile::ALL.map(|profile| Disk::new(profile).profile()), Profile::ALL);
+    assert_eq!(Disk::default().profile(), Profile::Posix);
+}
+
+#[test]
+fn calls_about_names_are_counted_apart() {
+    let disk = Disk::default();
+    let mount = disk.mount();
+    assert_eq!(disk.name_calls(), 0);
+    let file = mount.create_new("/a").unwrap();
+    mount.mkdir("/d").unwrap();
+    mount.rename("/a", "/b").unwrap();
+    assert_eq!(disk.name_calls(), 3);
+    file.write_at(0, b"content").unwrap();
+    file.set_len(3).unwrap();
+    file.sync().unwrap();
+    assert_eq!(disk.name_calls(), 3);
+    mount.sync_dir("/").unwrap();
+    mount.unlink("/b").unwrap();
+    assert_eq!(disk.name_calls(), 5);
+    mount.unlink("/b").unwrap_err();
+    assert_eq!((disk.name_calls(), disk.mutations()), (6, 9));
+}
+
+#[test]
+fn what_is_pending_is_told_in_the_order_of_the_program() {
+    let disk = with_durable_a();
+    assert_eq!((disk.pending_text(), disk.pending_len()), (Vec::new(), 0));
+    let mount = disk.mount();
+    mount.open("/a").unwrap().write_at(3, b"more").unwrap();
+    mount.open("/a").unwrap().set_len(5).unwrap();
+    mount.create_new("/b").unwrap();
+    mount.rename("/b", "/c").unwrap();
+    mount.unlink("/c").unwrap();
+    let told =
+        ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2", "rename b to c", "unlink c"];
+    assert_eq!(disk.pending_text(), told);
+}
+
+#[test]
+fn the_two_halves_of_a_rename_that_is_not_atomic_are_told_apart() {
+    let disk = with_durable_a();
+    disk.set_lies(Lies { rename_not_atomic: true, ..Lies::NONE });
+    disk.mount().rename("/a", "/b").unwrap();
+    assert_eq!(disk.pending_text(), ["detach a and b", "link b to inode 1"]);
+    disk.set_lies(Lies::NONE);
+    disk.mount().rename("/b", "/c").unwrap();
+    assert_eq!(disk.pending_text()[2..], ["rename b to c"]);
+}
+
+#[test]
+fn a_disk_is_durable_when_a_power_loss_would_change_nothing() {
+    let disk = with_durable_a();
+    assert!(disk.is_durable());
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    assert!(!disk.is_durable());
+    file.sync().unwrap();
+    assert!(disk.is_durable());
+    // Nothing is pending, and yet a power loss takes a name away.
+    let lost = with_lost_b();
+    assert_eq!(lost.pending_len(), 0);
+    assert!(!lost.is_durable());
+    lost.power_loss(&mut Choices::bytes(&[]));
+    assert!(lost.is_durable());
+}
+
+#[test]
+fn pending_writes_are_counted_from_their_length_on() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, &[1; 10]).unwrap();
+    file.write_at(0, &[2; 11]).unwrap();
+    file.set_len(12).unwrap();
+    file.write_at(0, &[3; 12]).unwrap();
+    assert_eq!([0, 10, 11, 12, 13].map(|bytes| disk.pending_writes_from(bytes)), [3, 3, 2, 1, 0]);
+}
+
+#[test]
+fn what_surely_survives_is_another_disk_without_the_pending() {
+    let disk = with_lost_b();
+    let mount = disk.mount();
+    mount.open("/a").unwrap().write_at(0, b"new").unwrap();
+    mount.create_new("/c").unwrap();
+    disk.arm(Fault::DieAtMutation(disk.mutations()));
+    let trace = disk.trace().hash();
+    let durable = disk.only_durable();
+    assert_eq!(
+        (durable.peek("/a").unwrap(), durable.exists("/b"), durable.exists("/c")),
+        (b"old".to_vec(), false, false)
+    );
+    assert!(durable.is_durable() && !durable.has_lost_data());
+    // Neither the planned death nor the record is taken over, and the other disk is what it was.
+    durable.mount().create_new("/d").unwrap();
+    assert!(!durable.is_dead() && !disk.exists("/d"));
+    assert_eq!(disk.trace().hash(), trace);
+    assert_eq!((disk.peek("/a").unwrap(), disk.exists("/b"), disk.pending_len()), (b"new".to_vec(), true, 2));
+}
+
+#[test]
+fn what_surely_survives_owes_nobody_an_error() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    disk.arm(Fault::FailSync { call: disk.calls(), how: SyncFailure::ReportedLate });
+    file.sync().unwrap();
+    disk.only_durable().mount().open("/a").unwrap().sync().unwrap();
+    assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(EIO));
+}
+
+#[test]
+fn a_killed_life_is_over_and_decides_nothing() {
+    let disk = with_durable_a();
+    let mount = disk.mount();
+    mount.create_new("/b").unwrap();
+    disk.kill();
+    assert!(disk.is_dead() && disk.died_at().is_none());
+    assert_eq!(mount.create_new("/c").unwrap_err().raw_os_error(), Some(EIO));
+    assert_eq!(mount.open("/a").unwrap_err().raw_os_error(), Some(EIO));
+    assert_eq!(disk.pending_len(), 1);
+    disk.process_crash();
+    assert!(!disk.is_dead() && disk.exists("/b"));
+    disk.mount().open("/b").unwrap();
+}
+
+#[test]
+fn a_name_that_a_failed_sync_has_lost_is_still_looked_up_by_the_next_life() {
+    let disk = with_lost_b();
+    disk.mount().open("/b").unwrap().write_at(0, b"b").unwrap();
+    disk.process_crash();
+    assert_eq!(disk.peek("/b").unwrap(), b"b");
+    disk.power_loss(&mut Choices::bytes(&[]));
+    assert!(!disk.exists("/b"));
+}
+
+#[test]
+fn another_trace_records_from_then_on() {
+    let disk = with_durable_a();
+    let (before, trace) = (disk.trace(), Trace::keeping());
+    let hash = before.hash();
+    disk.set_trace(trace.clone());
+    disk.mount().create_new("/b").unwrap();
+    assert_eq!(before.hash(), hash);
+    assert_eq!(trace.events().iter().map(ToString::to_string).collect::<Vec<_>>(), ["create /b"]);
+}
