@@ -200,6 +200,38 @@ fn dying_at_the_current_count_hits_the_very_next_mutation() {
 }
 
 #[test]
+fn dying_at_a_call_about_names_lets_all_others_pass() {
+    let disk = with_durable_a();
+    disk.arm(Fault::DieAtNameCall(disk.name_calls() + 1));
+    let mount = disk.mount();
+    let file = mount.create_new("/b").unwrap();
+    file.write_at(0, b"b").unwrap();
+    file.sync().unwrap();
+    fails_with(mount.rename("/b", "/c"), EIO);
+    assert_eq!(disk.died_at(), Some(OpInfo { kind: OpKind::Rename, path: "/c".into() }));
+    disk.process_crash();
+    assert!(disk.exists("/b") && !disk.exists("/c"));
+}
+
+#[test]
+fn a_full_disk_hits_what_may_need_a_block_and_a_broken_one_everything() {
+    let spared = [OpKind::Open, OpKind::Read, OpKind::Len, OpKind::List, OpKind::Unlink];
+    let others = [
+        OpKind::Create,
+        OpKind::Write,
+        OpKind::SetLen,
+        OpKind::Rename,
+        OpKind::Mkdir,
+        OpKind::SyncFile,
+        OpKind::SyncDir,
+        OpKind::Close,
+    ];
+    assert!(spared.iter().all(|kind| !Errno::Enospc.can_hit(*kind)));
+    assert!(others.iter().all(|kind| Errno::Enospc.can_hit(*kind)));
+    assert!(spared.iter().chain(&others).all(|kind| Errno::Eio.can_hit(*kind)));
+}
+
+#[test]
 fn an_io_error_hits_one_call_and_changes_nothing() {
     let disk = with_durable_a();
     let file = disk.mount().open("/a").unwrap();
@@ -338,6 +370,12 @@ fn a_short_call_waits_for_one_that_can_be_short() {
     let file = disk.mount().open("/a").unwrap();
     disk.arm(Fault::ShortAtCall { call: 0, bytes: 1 });
     assert_eq!(file.write_at(0, b"x").unwrap(), 1);
+    disk.disarm();
+    // Nor does it hit one before its number.
+    disk.arm(Fault::ShortAtCall { call: disk.calls() + 1, bytes: 1 });
+    assert_eq!(file.write_at(0, b"old").unwrap(), 3);
+    assert_eq!(file.write_at(0, b"old").unwrap(), 1);
+    disk.arm(Fault::ShortAtCall { call: 0, bytes: 1 });
     // Only one byte is left there, and then none.
     assert_eq!(file.read_at(2, &mut [0; 9]).unwrap(), 1);
     assert_eq!(file.read_at(3, &mut [0; 9]).unwrap(), 0);

@@ -27,6 +27,13 @@ fn rewrap(keys: &[(u32, &[u8])]) -> Entry {
     Entry::Rewrap(Rewrap { generation: 7, kek_check: *b"checkval", keys })
 }
 
+#[test]
+fn an_error_says_which_field_was_cut() {
+    let cut = truncated(Field::KekCheck, 8, 3);
+    let text = "malformed: the check value of the KEK needs 8 bytes, and 3 are left";
+    assert_eq!(WireError::Malformed(cut).to_string(), text);
+}
+
 fn one_of_each() -> [Entry; 7] {
     [
         Entry::Registration(ROW),

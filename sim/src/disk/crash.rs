@@ -485,7 +485,7 @@ impl Plan {
             Data::Torn(sectors) => sectors.get(nth as usize).is_none_or(|sector| *sector == Sector::New),
         };
         let touched = end.div_ceil(SECTOR) - offset / SECTOR;
-        let new = (0..touched.min(64)).filter(|nth| is_new(*nth)).fold(0, |mask, nth| mask | 1 << nth);
+        let new = (0..touched.min(64)).filter(|nth| is_new(*nth)).map(|nth| 1 << nth).sum();
         Fate::Torn { new, reach }
     }
 }

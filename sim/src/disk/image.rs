@@ -1,5 +1,6 @@
 //! The content of one file, in pages shared between copies.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Bytes per page: the unit of sharing, and of what a failed sync marks clean and a write dirties again. What
@@ -84,10 +85,10 @@ impl Image {
 
     /// Sets the length; new bytes are zero.
     pub(crate) fn set_len(&mut self, len: u64) {
-        if len == self.len {
-            return;
-        }
-        let shrinks = len < self.len;
+        let shrinks = match len.cmp(&self.len) {
+            Ordering::Equal => return,
+            order => order == Ordering::Less,
+        };
         self.len = len;
         let pages = Arc::make_mut(&mut self.pages);
         pages.resize(len.div_ceil(PAGE as u64) as usize, None);
@@ -124,7 +125,6 @@ impl PartialEq for Image {
         }
         let same_page = |index| match (&self.pages[index], &other.pages[index]) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
-            (None, None) => true,
             _ => self.page(index).is_none() && other.page(index).is_none(),
         };
         Arc::ptr_eq(&self.pages, &other.pages) || (0..self.pages.len()).all(same_page)
@@ -162,6 +162,34 @@ mod tests {
         image.set_len(5000);
         let bytes = image.to_vec();
         assert!(bytes[..100].iter().all(|b| *b == 7) && bytes[100..].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn a_length_at_the_edge_of_a_page_takes_nothing_from_it() {
+        let mut image = Image::default();
+        image.write(0, &[7; 2 * PAGE + 10]);
+        image.set_len(2 * PAGE as u64);
+        assert_eq!(image.to_vec(), [7; 2 * PAGE]);
+        image.set_len(PAGE as u64 + 5);
+        image.set_len(2 * PAGE as u64);
+        assert_eq!(image.to_vec()[..PAGE + 5], [7; PAGE + 5]);
+        assert_eq!(image.to_vec()[PAGE + 5..], [0; PAGE - 5]);
+    }
+
+    #[test]
+    fn a_shared_write_is_a_write() {
+        let page: Arc<[u8]> = [7; PAGE].into();
+        for (offset, data) in
+            [(0, page.clone()), (3 * PAGE as u64, page.clone()), (5, page), (8192, [8; 9].into())]
+        {
+            let (mut shared, mut copied) = (Image::default(), Image::default());
+            for image in [&mut shared, &mut copied] {
+                image.write(1000, &[1; 3 * PAGE]);
+            }
+            shared.write_shared(offset, &data);
+            copied.write(offset, &data);
+            assert_eq!(shared.to_vec(), copied.to_vec(), "{} bytes at {offset}", data.len());
+        }
     }
 
     #[test]

@@ -181,6 +181,13 @@ fn a_duplicate_field_is_refused_wherever_it_stands() {
 }
 
 #[test]
+fn what_should_have_been_a_map_by_key_id_is_said_to_be_none() {
+    let keys = GOLDEN.find("\"keys\": {").expect("it has keys");
+    let error = decode(format!("{}\"keys\": 5}}", &GOLDEN[..keys]).as_bytes()).expect_err("no map");
+    assert!(error.to_string().contains("expected a map by key id"), "{error}");
+}
+
+#[test]
 fn a_duplicate_key_id_is_refused() {
     check_shape(&GOLDEN.replacen("\"10\":", "\"1\":", 1));
     check_shape(&foreign_text(1).replacen("\"10\":", "\"1\":", 1));

@@ -238,6 +238,7 @@ fn a_retired_key_is_retired_on_both_or_not_yet_on_one() {
     // A key that was not yet installed on the other side, and is retired here already.
     let both = retire(after(&[5, 6], 7), 5, 8);
     check_both((&both, 8), (&after(&[], 8), 4), Ok(&both));
+    check_both((&both, 8), (&after(&[], 8), 5), Err(Divergence::Key(id(5))));
     check_both((&both, 8), (&at(6, after(&[6], 8)), 6), Err(Divergence::Key(id(5))));
     // The tombstone and the key are of other entries.
     let mut other = before;
