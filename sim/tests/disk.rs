@@ -696,6 +696,20 @@ fn watched_bytes_are_found_in_writes_across_writes_and_in_names() {
 }
 
 #[test]
+fn bytes_from_before_the_watch_are_nobodys_leak_until_they_are_written_again() {
+    let disk = Disk::default();
+    let file = disk.mount().create_new("/a").unwrap();
+    file.write_at(5, b"secret").unwrap();
+    disk.watch(&Needles::new(&[b"secret".to_vec()]));
+    // Just before and just behind what stood there.
+    file.write_at(11, b"x").unwrap();
+    file.write_at(4, b"x").unwrap();
+    assert!(disk.leak().is_none());
+    file.write_at(10, b"t").unwrap();
+    assert_eq!(disk.leak().map(|leak| leak.offset), Some(5));
+}
+
+#[test]
 fn checkpoints_hold_the_state_before_each_mutation() {
     let disk = with_durable_a();
     disk.keep_checkpoints(true);

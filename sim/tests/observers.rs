@@ -30,6 +30,19 @@ fn a_disk_says_which_profile_it_has() {
 }
 
 #[test]
+fn what_is_shown_of_a_disk_its_mount_and_its_file_says_which_it_is() {
+    let disk = with_durable_a();
+    disk.process_crash();
+    let mount = disk.mount();
+    let file = mount.open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    assert_eq!(file.path(), "/a");
+    assert_eq!(format!("{disk:?}"), "Disk { profile: Posix, life: 1, mutations: 5, pending: 1, .. }");
+    assert_eq!(format!("{mount:?}"), "Mount { life: 1, .. }");
+    assert_eq!(format!("{file:?}"), "File { path: \"/a\", life: 1 }");
+}
+
+#[test]
 fn calls_about_names_are_counted_apart() {
     let disk = Disk::default();
     let mount = disk.mount();

@@ -59,11 +59,6 @@ impl Needles {
         Self { search: Some(Arc::new(search)) }
     }
 
-    /// Whether there is nothing to look for.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.search.is_none()
-    }
-
     /// The first needle in these bytes, and where.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<(usize, u64)> {
         let search = self.search.as_ref()?;

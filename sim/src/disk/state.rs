@@ -349,18 +349,18 @@ impl State {
     }
 
     fn watch_name(&mut self, path: &str, name: &str) {
-        if self.leak.is_none() && !self.needles.is_empty() {
+        if self.leak.is_none() {
             let found = self.needles.find(name.as_bytes());
             self.leak = found.map(|(needle, offset)| Leak { path: path.to_owned(), offset, needle });
         }
     }
 
     fn watch_write(&mut self, file: &OpenFile, offset: u64, data: &[u8]) {
-        if self.leak.is_some() || self.needles.is_empty() {
-            return;
+        if self.leak.is_none() {
+            let image = self.view.file(file.inode);
+            let found = image.and_then(|image| self.needles.find_write(image, offset, data));
+            self.leak = found.map(|(needle, offset)| Leak { path: file.path.to_string(), offset, needle });
         }
-        let found = self.view.file(file.inode).and_then(|image| self.needles.find_write(image, offset, data));
-        self.leak = found.map(|(needle, offset)| Leak { path: file.path.to_string(), offset, needle });
     }
 
     /// The inode that a path names.
