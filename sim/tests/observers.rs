@@ -1,6 +1,8 @@
 //! What a disk says of itself to the world around it, and what that world sets: nothing that a mount can reach.
 
-use sim::{Choices, Disk, Fault, Lies, Profile, SyncFailure, Trace, errno::EIO};
+use std::collections::BTreeSet;
+
+use sim::{Choices, Disk, Fault, Lies, Mount, Pending, Profile, SyncFailure, Trace, errno::EIO};
 
 /// A disk with `/a`, whose name and content `old` are durable.
 fn with_durable_a() -> Disk {
@@ -75,6 +77,58 @@ fn what_is_pending_is_told_in_the_order_of_the_program() {
     let told =
         ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2", "rename b to c", "unlink c"];
     assert_eq!(disk.pending_text(), told);
+}
+
+#[test]
+fn a_report_has_an_operation_for_each_that_was_pending_and_snapshots_count_them() {
+    let disk = with_durable_a();
+    let trace = Trace::keeping();
+    disk.set_trace(trace.clone());
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(3, b"more").unwrap();
+    file.set_len(5).unwrap();
+    disk.mount().create_new("/b").unwrap();
+    assert_eq!(disk.snapshot().pending_len(), 3);
+    let report = disk.power_loss(&mut Choices::bytes(&[]));
+    assert_eq!((report.len(), report.is_empty()), (3, false));
+    assert_eq!(report.describe(), ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2"]);
+    // The number by which a report names a file is the one that the record has for it.
+    let numbers = report.iter().filter_map(|(op, _)| match op {
+        Pending::Write { inode, .. } | Pending::SetLen { inode, .. } => Some(inode.number()),
+        _ => None,
+    });
+    let recorded: Vec<u64> = trace.events().iter().take(2).map(|event| event.numbers[0]).collect();
+    assert_eq!(numbers.collect::<Vec<_>>(), recorded);
+    let empty = disk.power_loss(&mut Choices::bytes(&[]));
+    assert_eq!(
+        (empty.len(), empty.is_empty(), empty.to_string()),
+        (0, true, "nothing was pending".to_owned())
+    );
+    assert_eq!((empty.describe(), disk.snapshot().pending_len()), (Vec::new(), 0));
+}
+
+#[test]
+fn snapshots_of_pending_operations_that_differ_in_anything_have_other_digests() {
+    let acts: [fn(&Mount); 9] = [
+        |mount| drop(mount.open("/a").unwrap().write_at(0, b"new")),
+        |mount| drop(mount.open("/a").unwrap().write_at(0, b"now")),
+        |mount| drop(mount.open("/a").unwrap().write_at(1, b"new")),
+        |mount| mount.open("/a").unwrap().set_len(1).unwrap(),
+        |mount| mount.open("/a").unwrap().set_len(2).unwrap(),
+        |mount| drop(mount.create_new("/b").unwrap()),
+        |mount| drop(mount.create_new("/c").unwrap()),
+        |mount| mount.rename("/a", "/b").unwrap(),
+        |mount| mount.unlink("/a").unwrap(),
+    ];
+    let digests: BTreeSet<u128> = acts
+        .iter()
+        .map(|act| {
+            let disk = with_durable_a();
+            act(&disk.mount());
+            disk.snapshot().digest()
+        })
+        .collect();
+    assert_eq!(digests.len(), acts.len());
 }
 
 #[test]

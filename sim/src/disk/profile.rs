@@ -185,3 +185,33 @@ impl FromStr for Lies {
         found.ok_or_else(|| UnknownLie { name: name.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_is_read_back_from_its_name() {
+        let names = ["posix", "ext4-ordered", "xfs", "btrfs"];
+        assert_eq!(Profile::ALL.map(|profile| profile.to_string()), names);
+        assert_eq!(names.map(|name| name.parse::<Profile>().expect("a profile")), Profile::ALL);
+        assert_eq!(
+            "ext4".parse::<Profile>().expect_err("no profile").to_string(),
+            "no disk profile is called \"ext4\"; there are: posix, ext4-ordered, xfs, btrfs"
+        );
+    }
+
+    #[test]
+    fn every_lie_is_read_back_from_its_name_and_several_together_have_none() {
+        let names = ["skip-file-sync", "skip-dir-sync", "rename-not-atomic"];
+        let lies = Lies::NAMED.map(|(_, lies)| lies);
+        assert_eq!(lies.map(|lies| lies.name().expect("it is one alone")), names);
+        assert_eq!(names.map(|name| name.parse::<Lies>().expect("a lie")), lies);
+        assert_eq!(Lies::NONE.name(), None);
+        assert_eq!(Lies { skip_dir_sync: true, ..lies[0] }.name(), None);
+        assert_eq!(
+            "sync".parse::<Lies>().expect_err("no lie").to_string(),
+            "no disk lies by \"sync\"; there are: skip-file-sync, skip-dir-sync, rename-not-atomic"
+        );
+    }
+}
