@@ -78,6 +78,20 @@ fn errors_carry_their_numbers() {
 }
 
 #[test]
+fn a_file_has_a_gibibyte_at_most() {
+    let gibibyte = 1 << 30;
+    let disk = Disk::default();
+    let file = disk.mount().create_new("/a").unwrap();
+    assert_eq!(file.write_at(gibibyte - 1, b"x").unwrap(), 1);
+    fails_with(file.write_at(gibibyte, b"x"), EFBIG);
+    fails_with(file.write_at(gibibyte - 1, b"xy"), EFBIG);
+    fails_with(file.set_len(gibibyte + 1), EFBIG);
+    file.set_len(0).unwrap();
+    file.set_len(gibibyte).unwrap();
+    assert_eq!(disk.mount().len("/a").unwrap(), Some(gibibyte));
+}
+
+#[test]
 fn an_open_file_outlives_its_name() {
     let disk = with_durable_a();
     let mount = disk.mount();
@@ -260,6 +274,7 @@ fn a_full_disk_hits_only_what_consumes_space() {
     let file = mount.open("/a").unwrap();
     let full = || disk.arm(Fault::ErrorAtCall { call: 0, errno: Errno::Enospc });
     full();
+    file.set_len(3).unwrap();
     file.set_len(2).unwrap();
     file.sync().unwrap();
     mount.rename("/a", "/b").unwrap();

@@ -99,6 +99,8 @@ fn a_report_has_an_operation_for_each_that_was_pending_and_snapshots_count_them(
     });
     let recorded: Vec<u64> = trace.events().iter().take(2).map(|event| event.numbers[0]).collect();
     assert_eq!(numbers.collect::<Vec<_>>(), recorded);
+    let lines: Vec<String> = trace.events().iter().take(3).map(ToString::to_string).collect();
+    assert_eq!(lines, ["write /a at 3, 4 bytes", "set_len /a to 5", "create /b"]);
     let empty = disk.power_loss(&mut Choices::bytes(&[]));
     assert_eq!(
         (empty.len(), empty.is_empty(), empty.to_string()),
@@ -225,6 +227,35 @@ fn a_name_that_a_failed_sync_has_lost_is_still_looked_up_by_the_next_life() {
     assert_eq!(disk.peek("/b").unwrap(), b"b");
     disk.power_loss(&mut Choices::bytes(&[]));
     assert!(!disk.exists("/b"));
+}
+
+#[test]
+fn what_is_done_to_a_checkpoint_is_not_in_the_record_of_the_run() {
+    let disk = with_durable_a();
+    disk.keep_checkpoints(true);
+    disk.mount().create_new("/b").unwrap();
+    let (hash, [checkpoint]) = (disk.trace().hash(), &disk.take_checkpoints()[..]) else {
+        panic!("there was one mutating call");
+    };
+    assert_ne!(checkpoint.disk.trace().hash(), hash, "the call itself is not in it");
+    checkpoint.disk.power_loss(&mut Choices::bytes(&[]));
+    assert_eq!(disk.trace().hash(), hash);
+}
+
+#[test]
+fn a_filmed_disk_is_the_one_before_the_call_and_keeps_out_of_the_record() {
+    let disk = with_durable_a();
+    let trace = Trace::filming();
+    disk.set_trace(trace.clone());
+    disk.mount().open("/a").unwrap().write_at(0, b"new").unwrap();
+    disk.power_loss(&mut Choices::bytes(&[]));
+    let (hash, events) = (trace.hash(), trace.events());
+    let [write, crash] = &events[..] else { panic!("{events:?}") };
+    let before = write.before.as_ref().expect("it is filmed");
+    assert_eq!(before.peek("/a").unwrap(), b"old");
+    assert_eq!(crash.after.as_ref().expect("it is filmed").peek("/a").unwrap(), b"new");
+    before.mount().unlink("/a").unwrap();
+    assert_eq!(trace.hash(), hash);
 }
 
 #[test]

@@ -358,6 +358,28 @@ fn a_promise_of_the_next_kek_ends_with_its_rewrap_and_with_no_other() {
     assert_eq!(promised(&world), (Some(check(&newest())), None));
 }
 
+/// The next KEK that is promised, and up to which generation.
+fn next_promised(world: &World) -> (Option<KekCheck>, Option<u32>) {
+    let local = world.lasting().local;
+    (local.next_kek, local.next_generation)
+}
+
+#[test]
+fn a_promise_reaches_up_to_the_highest_generation_that_was_asked_for() {
+    let wanted = check(&new());
+    let mut world = bootstrapped();
+    for (asked, reached) in [(0, 1), (3, 3), (2, 3)] {
+        assert!(world.node_mut().promise(wanted, asked).is_ok());
+        assert_eq!(next_promised(&world), (Some(wanted), Some(reached)), "{asked}");
+    }
+    // The first rewrap does not end it, and this life knows that as well as the next one does.
+    assert_eq!(world.apply(2, &rewrap(1, &new(), &[1, 2])), Outcome::Applied);
+    assert_eq!(next_promised(&world), (Some(wanted), Some(3)));
+    let before = world.state();
+    assert!(world.node_mut().promise(wanted, 3).is_ok());
+    assert_eq!(world.state(), before, "what is recorded is not written again");
+}
+
 #[test]
 fn a_cluster_is_ready_to_rewrap_once_every_member_has_the_new_kek() {
     let mut leadership = Leadership::new();
@@ -494,6 +516,7 @@ fn a_new_member_that_lacks_the_old_kek_is_cured_by_it() {
     world.restart();
     let promised = world.node_mut().promise(check(&new()), 1).expect("it has that one");
     assert_eq!(promised.keyring, Some(check(&new())));
+    assert_eq!(next_promised(&world), (Some(check(&new())), Some(1)));
     let entry = bootstrap().encode();
     assert!(matches!(
         world.node_mut().apply(RaftIndex(1), &entry),
