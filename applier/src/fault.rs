@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::ports::Files;
+
 /// One failed call: what was attempted, on which path, and the error's kind and errno.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoFault {
@@ -42,6 +44,14 @@ impl fmt::Display for IoFault {
 }
 
 impl std::error::Error for IoFault {}
+
+/// Removes a name, if it is there.
+pub(crate) fn remove<F: Files>(files: &F, path: &str) -> Result<(), IoFault> {
+    match files.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoFault::new("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
 
 /// The directory that holds `path`: everything before its last `/`, `/` at the root, `.` for a bare name.
 pub(crate) fn parent(path: &str) -> &str {

@@ -16,9 +16,7 @@
 //! The sidecar and its temporary file are never touched. What a probe cannot see is a sync that reports success and does
 //! nothing.
 
-use std::io;
-
-use crate::fault::IoFault;
+use crate::fault::{IoFault, remove};
 use crate::outcome::StartError;
 use crate::ports::Files;
 use crate::sidecar::file::SidecarPath;
@@ -53,13 +51,5 @@ pub fn probe<F: Files>(files: &F, sidecar: &str) -> Result<(), StartError> {
                 fault => Err(fault.into()),
             }
         }
-    }
-}
-
-/// Removes a name, if it is there.
-fn remove<F: Files>(files: &F, path: &str) -> Result<(), IoFault> {
-    match files.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoFault::new("remove", path, &error)),
-        _ => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ use super::{
     Change, CommitError, HostPart, KEY_LEN, Local, LocalChange, Registry, RegistryError, RegistrySnapshot,
     RowKey, VALUE_LEN, WriterRow,
 };
-use crate::fault::{IoFault, parent};
+use crate::fault::{IoFault, parent, remove};
 use crate::ids::{DekId, LocalEpoch, RaftIndex};
 use crate::ports::{Files, KekCheck};
 
@@ -93,14 +93,9 @@ pub enum OpenError {
 }
 
 /// The writer registry in a redb database, which the host may share.
+#[derive(Debug)]
 pub struct RedbRegistry {
     database: Arc<Database>,
-}
-
-impl std::fmt::Debug for RedbRegistry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RedbRegistry")
-    }
 }
 
 /// Opens the database at `path`, which must exist, not be empty and hold the registry's tables.
@@ -157,13 +152,7 @@ pub fn lock_dir<F: Files>(files: &F, path: &str) -> Result<Box<dyn Send>, OpenEr
 /// # Errors
 /// Any failure other than that there is none.
 pub fn remove_leftover<F: Files>(files: &F, path: &str) -> Result<(), IoFault> {
-    let tmp = temporary(path);
-    match files.unlink(&tmp) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(IoFault::new("remove", &tmp, &error))
-        }
-        _ => Ok(()),
-    }
+    remove(files, &temporary(path))
 }
 
 fn temporary(path: &str) -> String {

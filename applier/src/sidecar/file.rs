@@ -19,7 +19,7 @@
 
 use std::io::{self, Write};
 
-use crate::fault::{IoFault, parent};
+use crate::fault::{IoFault, parent, remove};
 use crate::ports::Files;
 
 /// Where a sidecar lives.
@@ -77,12 +77,7 @@ impl SidecarPath {
     /// # Errors
     /// Any failure other than that there is none.
     pub fn remove_leftover<F: Files>(&self, files: &F) -> Result<(), IoFault> {
-        match files.unlink(&self.tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(IoFault::new("remove", &self.tmp, &error))
-            }
-            _ => Ok(()),
-        }
+        remove(files, &self.tmp)
     }
 
     /// Replaces the file's content, crash-durably.
