@@ -498,6 +498,20 @@ fn a_lost_length_comes_back_with_its_page_only() {
 }
 
 #[test]
+fn a_write_up_to_the_end_of_a_page_brings_back_nothing_of_the_next_one() {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, &[1; 8192]).unwrap();
+    disk.arm(Fault::FailSync { call: 0, how: SyncFailure::LostButClean });
+    fails_with(file.sync(), EIO);
+    file.write_at(0, &[2; 4096]).unwrap();
+    file.sync().unwrap();
+    assert!(disk.has_lost_data());
+    disk.power_loss(&mut calm());
+    assert!(disk.peek("/a").unwrap() == [2; 4096]);
+}
+
+#[test]
 fn lost_data_of_a_removed_file_is_nobodys() {
     let disk = with_lost_a(SyncFailure::LostButClean);
     disk.mount().unlink("/a").unwrap();

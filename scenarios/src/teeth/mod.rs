@@ -105,6 +105,8 @@ pub enum ClusterMistake {
     DoesNotDrain,
     /// A leader seals two values with one nonce.
     SealsTwice,
+    /// A member answers which KEK it has, and does not keep that it has promised it.
+    ForgetsPromises,
 }
 
 /// One line of the table.
@@ -154,6 +156,8 @@ pub static WRONG: &[Wrong] = &[
         "a change without rows puts back the row that was changed last"),
     wrong("registry-notes-failed-reads", How::Registry(RegistryLie::NoteFailedReads), "failure-is-pure",
         "a read that fails writes into the database"),
+    wrong("registry-forgets-claims", How::Registry(RegistryLie::ForgetClaims), "nonces-are-never-reused",
+        "an epoch is claimed, and not kept before it is sealed under"),
     wrong("kek-refuses-sound-blobs", How::Kek(KekLie::RefuseSound), "legitimate-log-never-halts",
         "every other sound blob does not open"),
     wrong("kek-refuses-after-a-restart", How::Kek(KekLie::RefuseAfterRestart), "start-succeeds",
@@ -230,6 +234,8 @@ pub static WRONG: &[Wrong] = &[
         "a leader says that a request is done when it proposes it"),
     wrong("sessions-are-forgotten", How::Cluster(ClusterMistake::ForgetsSessions), "refused-request-changes-nothing",
         "nobody remembers which requests were applied, and what is there already is refused"),
+    wrong("member-forgets-its-promise", How::Cluster(ClusterMistake::ForgetsPromises), "admitted-is-never-rejected",
+        "a member says which KEK it has, keeps no promise of it, and comes back with another"),
     wrong("member-goes-past-refusals", How::Cluster(ClusterMistake::GoesPastRefusals), "refusal-halts-everyone-alike",
         "a member that was restarted goes past the entry that it refuses"),
 ];
@@ -300,6 +306,11 @@ impl Wrong {
     pub fn start_member(&self, world: &Surroundings) -> Result<Box<dyn Member>, StartError> {
         match self.how {
             How::Cluster(ClusterMistake::InstallsDatabaseFirst) => member::start(world),
+            How::Cluster(ClusterMistake::ForgetsPromises) => {
+                let (lie, past) = (RegistryLie::ForgetPromises, Arc::clone(&world.past));
+                let in_front = |inner| registry::LyingRegistry { inner, lie, past };
+                hardened::start_on(world, world.files.clone(), Arc::clone(&world.kek) as _, in_front)
+            }
             How::Mistake(_) => as_merged::start_member(world),
             _ => hardened::start_member(world),
         }
