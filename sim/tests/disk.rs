@@ -717,6 +717,12 @@ fn watched_bytes_are_found_in_writes_across_writes_and_in_names() {
         file.write_at(5, b"sec").unwrap();
     });
     assert_eq!(across, Some(("/a".into(), 5, 2)));
+    let across_the_end = leak(|m| {
+        let file = m.create_new("/a").unwrap();
+        file.write_at(100, b"ret").unwrap();
+        file.write_at(50, &[[b'.'; 47].as_slice(), b"sec"].concat()).unwrap();
+    });
+    assert_eq!(across_the_end, Some(("/a".into(), 97, 2)));
     let name = leak(|m| {
         m.create_new("/a").unwrap();
         m.rename("/a", "/b-password").unwrap();

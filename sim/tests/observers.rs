@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sim::{Choices, Disk, Fault, Lies, Mount, Pending, Profile, SyncFailure, Trace, errno::EIO};
+use sim::{
+    Choices, Disk, Fault, Lies, Mount, OpInfo, OpKind, Pending, Profile, SyncFailure, Trace, errno::EIO,
+};
 
 /// A disk with `/a`, whose name and content `old` are durable.
 fn with_durable_a() -> Disk {
@@ -65,6 +67,23 @@ fn calls_about_names_are_counted_apart() {
 }
 
 #[test]
+fn calls_are_listed_with_their_numbers_as_long_as_they_are_kept() {
+    let disk = with_durable_a();
+    let mount = disk.mount();
+    assert_eq!(disk.take_calls(), []);
+    disk.keep_calls(true);
+    let first = disk.calls();
+    mount.len("/a").unwrap();
+    mount.unlink("/a").unwrap();
+    let call = |number, kind| (first + number, OpInfo { kind, path: "/a".to_owned() });
+    assert_eq!(disk.take_calls(), [call(0, OpKind::Len), call(1, OpKind::Unlink)]);
+    assert_eq!(disk.take_calls(), []);
+    disk.keep_calls(false);
+    mount.len("/a").unwrap();
+    assert_eq!(disk.take_calls(), []);
+}
+
+#[test]
 fn what_is_pending_is_told_in_the_order_of_the_program() {
     let disk = with_durable_a();
     assert_eq!((disk.pending_text(), disk.pending_len()), (Vec::new(), 0));
@@ -87,20 +106,21 @@ fn a_report_has_an_operation_for_each_that_was_pending_and_snapshots_count_them(
     let file = disk.mount().open("/a").unwrap();
     file.write_at(3, b"more").unwrap();
     file.set_len(5).unwrap();
-    disk.mount().create_new("/b").unwrap();
-    assert_eq!(disk.snapshot().pending_len(), 3);
+    disk.mount().create_new("/b").unwrap().write_at(0, b"b").unwrap();
+    assert_eq!(disk.snapshot().pending_len(), 4);
     let report = disk.power_loss(&mut Choices::bytes(&[]));
-    assert_eq!((report.len(), report.is_empty()), (3, false));
-    assert_eq!(report.describe(), ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2"]);
+    assert_eq!((report.len(), report.is_empty()), (4, false));
+    let told = ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2", "write /b at 0, 1 bytes"];
+    assert_eq!(report.describe(), told);
     // The number by which a report names a file is the one that the record has for it.
     let numbers = report.iter().filter_map(|(op, _)| match op {
         Pending::Write { inode, .. } | Pending::SetLen { inode, .. } => Some(inode.number()),
         _ => None,
     });
-    let recorded: Vec<u64> = trace.events().iter().take(2).map(|event| event.numbers[0]).collect();
+    let recorded = [0, 1, 3].map(|at| trace.events()[at].numbers[0]);
     assert_eq!(numbers.collect::<Vec<_>>(), recorded);
-    let lines: Vec<String> = trace.events().iter().take(3).map(ToString::to_string).collect();
-    assert_eq!(lines, ["write /a at 3, 4 bytes", "set_len /a to 5", "create /b"]);
+    let lines: Vec<String> = trace.events().iter().take(4).map(ToString::to_string).collect();
+    assert_eq!(lines, [told[0], told[1], "create /b", told[3]]);
     let empty = disk.power_loss(&mut Choices::bytes(&[]));
     assert_eq!(
         (empty.len(), empty.is_empty(), empty.to_string()),

@@ -74,3 +74,33 @@ impl Disk {
         lock(&self.shared).useful_syncs()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Trace;
+
+    #[test]
+    fn each_sync_comes_before_the_call_that_it_was_planned_for() {
+        let disk = Disk::default();
+        let trace = Trace::keeping();
+        disk.set_trace(trace.clone());
+        let sync = |kind, path: &str| OpInfo { kind, path: path.to_owned() };
+        let due = [
+            (1, sync(OpKind::SyncDir, "/")),
+            (2, sync(OpKind::SyncFile, "/a")),
+            (3, sync(OpKind::SyncDir, "/")),
+        ];
+        disk.insert_syncs(due.into());
+        let mount = disk.mount();
+        let file = mount.create_new("/a").unwrap();
+        file.write_at(0, b"a").unwrap();
+        mount.create_new("/b").unwrap();
+        assert_eq!(disk.useful_syncs(), [sync(OpKind::SyncDir, "/")]);
+        disk.make_due_syncs().unwrap();
+        assert!(disk.is_durable() && disk.useful_syncs().is_empty());
+        let calls =
+            ["create /a", "sync_dir /", "write /a at 0, 1 bytes", "sync_file /a", "create /b", "sync_dir /"];
+        assert_eq!(trace.events().iter().map(ToString::to_string).collect::<Vec<_>>(), calls);
+    }
+}

@@ -289,7 +289,7 @@ fn draw_write(op: &DataOp, len: u64, profile: Profile, tearing: Tearing, choices
     if whole && profile.pages_whole_at_the_end() {
         return match choices.draw(WRITE, 2) {
             0 => Plan::whole(end),
-            _ => Plan { data: Data::Old, fresh_from: end, extends, cut: extends, ..Plan::default() },
+            _ => Plan { data: Data::Old, fresh_from: end, cut: extends, ..Plan::default() },
         };
     }
     let fresh_from = match profile.length_after_data() {
@@ -333,7 +333,7 @@ fn draw_reach(
         Data::Old => false,
         Data::Torn(sectors) => sectors.last() == Some(&Sector::New),
     };
-    if known > offset && !known.is_multiple_of(SECTOR) && !last_overwritten_is_new {
+    if !known.is_multiple_of(SECTOR) && !last_overwritten_is_new {
         return 0;
     }
     match choices.draw(LENGTH, inner + 2) {
@@ -443,9 +443,7 @@ fn apply_write(image: &mut Image, offset: u64, data: &[u8], plan: &Plan) {
             }
         }
     }
-    if plan.reach > plan.fresh_from {
-        overlay(image, plan.fresh_from, part(plan.fresh_from, plan.reach));
-    }
+    overlay(image, plan.fresh_from, part(plan.fresh_from, plan.reach.max(plan.fresh_from)));
 }
 
 /// Writes what lies within the file; bytes past a length that did not survive are lost.
@@ -475,8 +473,7 @@ impl Plan {
             _ => {}
         }
         let in_hole = |nth: u64| {
-            let at = (offset / SECTOR + nth) * SECTOR;
-            at >= self.fresh_from.max(self.reach) && at < self.zeros_to
+            self.zeros_to > 0 && (offset / SECTOR + nth) * SECTOR >= self.fresh_from.max(self.reach)
         };
         let is_new = |nth: u64| match &self.data {
             _ if in_hole(nth) => false,
