@@ -470,6 +470,19 @@ fn an_install_moves_the_promise_to_the_kek_of_the_rewrap_that_it_stands_for() {
 }
 
 #[test]
+fn an_install_ends_the_promise_of_the_rewrap_that_it_stands_for_and_of_no_later_one() {
+    let source = rewrapped();
+    for (asked, left) in [(1, (None, None)), (3, (Some(check(&new())), Some(3)))] {
+        let mut world = after(&[]);
+        assert!(world.node_mut().promise(check(&new()), 0).is_ok());
+        assert!(world.node_mut().promise(check(&new()), asked).is_ok());
+        assert_eq!(next_promised(&world), (Some(check(&new())), Some(asked)));
+        assert_eq!(world.node_mut().install(&snapshot(&source), &mut |_| Ok(())), Ok(()));
+        assert_eq!((world.lasting().local.kek, next_promised(&world)), (Some(check(&new())), left));
+    }
+}
+
+#[test]
 fn an_install_needs_the_kek_of_the_snapshot() {
     let mut world = World::with(&[bootstrap()]);
     let error = InstallError::KekMissing { wanted: check(&new()) };
