@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use regex::Regex;
 use root::root;
 use serde::Deserialize;
 use serde_json::Value;
@@ -235,6 +236,29 @@ fn the_workflows_run_what_anybody_can_run() {
     };
     assert_eq!(names("profile"), sim::Profile::ALL.map(|profile| profile.name().to_owned()).into());
     assert_eq!(names("shard"), shares(names("shard").len() as u64));
+}
+
+/// Every file below a directory, as a path from the top of the project.
+fn sources(dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(dir)).expect("it is part of the project");
+    let paths = entries.map(|entry| format!("{dir}/{}", entry.expect("an entry").file_name().display()));
+    paths.flat_map(|path| if root().join(&path).is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn every_file_whose_mutants_are_tried_is_in_one_part_of_the_night() {
+    let nightly = yaml(".github/workflows/nightly.yml");
+    let parts = nightly["jobs"]["mutants"]["strategy"]["matrix"]["of"].as_array().expect("parts");
+    let part =
+        |part: &Value| Regex::new(&format!("^(?:{})", part.as_str().expect("a pattern"))).expect("a pattern");
+    let parts: Vec<Regex> = parts.iter().map(part).collect();
+    for dir in ["applier/src", "sim/src/disk"] {
+        assert!(read(".cargo/mutants.toml").contains(&format!("\"{dir}/**/*.rs\"")));
+        // Tests are not changed.
+        for file in sources(dir).iter().filter(|file| file.ends_with(".rs") && !file.ends_with("tests.rs")) {
+            assert_eq!(parts.iter().filter(|part| part.is_match(file)).count(), 1, "{file}");
+        }
+    }
 }
 
 #[test]
