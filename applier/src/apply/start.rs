@@ -21,7 +21,7 @@ use crate::sidecar::file::SidecarPath;
 use crate::sidecar::{Sidecar, SidecarContent, json};
 
 /// What a node is started with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// This node's full id.
     pub node: NodeId,
@@ -34,29 +34,12 @@ pub struct Config {
 }
 
 /// KEK and sidecar path, which come together.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct KeyringConfig {
     /// The key that wraps the keys, or while it is exchanged both.
     pub kek: KekRing,
     /// Path of the sidecar file. Its directory must exist.
     pub sidecar: String,
-}
-
-impl std::fmt::Debug for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config")
-            .field("node", &self.node)
-            .field("database", &self.database)
-            .field("sidecar", &self.keyring.as_ref().map(|keyring| &keyring.sidecar))
-            .field("known", &self.known)
-            .finish()
-    }
-}
-
-impl std::fmt::Debug for KeyringConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyringConfig").field("sidecar", &self.sidecar).finish_non_exhaustive()
-    }
 }
 
 /// Opens this node's database, locked, and creates it on a fresh node. A host that shares its database opens it with
