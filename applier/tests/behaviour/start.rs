@@ -269,6 +269,17 @@ fn a_database_that_another_process_is_about_to_create_is_not_created_twice() {
 }
 
 #[test]
+fn a_database_that_was_created_before_the_lock_was_given_is_opened() {
+    let mut world = node();
+    world.stop();
+    let (path, kept) = (world.database_path(), world.path("kept"));
+    std::fs::rename(&path, &kept).expect("it exists");
+    world.files.rename_before_lock(&kept, &path);
+    world.restart();
+    assert_eq!(world.lasting().registry.applied_index, RaftIndex(3));
+}
+
+#[test]
 fn a_database_that_is_open_elsewhere_is_refused() {
     let mut world = node();
     let path = world.database_path();

@@ -74,6 +74,8 @@ struct Disk {
     log: Vec<(Op, String)>,
     fault: Option<Fault>,
     delivered: usize,
+    /// What another process renames before the next lock is given.
+    meanwhile: Option<(String, String)>,
 }
 
 /// Shared by all clones: a node's files and the test's view of them.
@@ -95,6 +97,11 @@ impl FaultyFiles {
         let mut disk = self.disk();
         disk.fault = None;
         std::mem::take(&mut disk.delivered)
+    }
+
+    /// Lets another process rename this just before the next lock is given.
+    pub(crate) fn rename_before_lock(&self, from: &str, to: &str) {
+        self.disk().meanwhile = Some((from.to_owned(), to.to_owned()));
     }
 
     /// How many mutating calls there were.
@@ -173,6 +180,9 @@ impl Files for FaultyFiles {
     }
 
     fn lock_dir(&self, path: &str) -> io::Result<Box<dyn Send>> {
+        if let Some((from, to)) = self.disk().meanwhile.take() {
+            OsFiles.rename(&from, &to)?;
+        }
         OsFiles.lock_dir(path)
     }
 
