@@ -266,3 +266,22 @@ pub enum SidecarContent {
     /// Written by the reference system.
     Foreign(ForeignSidecar),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_behind_its_entry_and_up_to_the_one_that_retires_it() {
+        let sidecar = json::tests::sidecar();
+        let known = |id, indices: &[u64]| -> Vec<bool> {
+            let id = DekId::new(id).expect("not 0");
+            indices.iter().map(|index| sidecar.knows_at(id, RaftIndex(*index))).collect()
+        };
+        // Installed by the entry at 7, and not retired.
+        assert_eq!(known(10, &[6, 7, 8, 100]), [false, false, true, true]);
+        // Installed by the entry at 4, and retired by that at 5.
+        assert_eq!(known(4, &[3, 4, 5, 6]), [false, false, true, false]);
+        assert_eq!(known(11, &[8, 100]), [false, false]);
+    }
+}
