@@ -254,6 +254,43 @@ fn a_database_without_the_registrys_tables_is_refused_and_gets_none() {
 }
 
 #[test]
+fn a_database_without_either_of_its_indices_is_no_registry() {
+    use redb::{Database, TableDefinition};
+    const APPLIED: TableDefinition<(), u64> = TableDefinition::new("encryption.applied");
+    const LOCAL: TableDefinition<&str, u64> = TableDefinition::new("encryption.local");
+    for has_applied in [false, true] {
+        let mut world = node();
+        world.stop();
+        let database = Database::open(world.database_path()).expect("it exists");
+        let transaction = database.begin_write().expect("an open database");
+        if has_applied {
+            transaction.open_table(LOCAL).expect("it is there").remove("sidecar_index").expect("room");
+        } else {
+            transaction.open_table(APPLIED).expect("it is there").remove(()).expect("room");
+        }
+        transaction.commit().expect("room");
+        drop(database);
+        match world.try_restart() {
+            Err(StartError::Database(OpenError::NotARegistry { message, .. })) => {
+                assert_eq!(message, "its indices are missing");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_database_whose_disk_fails_is_not_taken_for_a_damaged_one() {
+    let mut world = node();
+    world.stop();
+    world.files.arm(Fault::named(Op::DbWrite, &world.database_path(), EIO, Effect::Absent));
+    let refused = world.try_restart();
+    assert_eq!(world.files.disarm(), 1);
+    assert!(matches!(refused, Err(StartError::Database(OpenError::Storage { .. }))), "{refused:?}");
+    world.restart();
+}
+
+#[test]
 fn a_database_that_another_process_is_about_to_create_is_not_created_twice() {
     let mut world = World::new();
     let path = world.database_path();
