@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use applier::fault::IoFault;
 use applier::os::OsFiles;
 use applier::outcome::StartError;
 use applier::ports::{BlobFault, Files};
@@ -149,6 +150,21 @@ fn a_missing_sidecar_below_the_proof_is_refused() {
     std::fs::remove_file(&path).expect("it exists");
     let error = StartError::SidecarMissing { path, applied: RaftIndex(2) };
     check_refused(&mut world, error, |world| world.put_sidecar(&bytes));
+}
+
+#[test]
+fn a_sidecar_that_cannot_be_opened_is_not_taken_for_one_that_is_missing() {
+    let mut world = node();
+    let bytes = world.sidecar_bytes().expect("bootstrapped");
+    world.stop();
+    let path = world.sidecar_path();
+    std::fs::remove_file(&path).expect("it exists");
+    std::fs::create_dir(&path).expect("a free name");
+    let error = IoFault::new("open", &path, &nix::errno::Errno::EISDIR.into());
+    assert_eq!(world.try_restart(), Err(StartError::Io(error)));
+    std::fs::remove_dir(&path).expect("it is empty");
+    world.put_sidecar(&bytes);
+    world.restart();
 }
 
 #[test]
