@@ -38,6 +38,8 @@ struct Client {
     me: u64,
     number: u64,
     target: u64,
+    /// Who did not answer the last time, 0 for nobody.
+    silent: u64,
     retry: Duration,
 }
 
@@ -46,7 +48,7 @@ impl Client {
         let inbox = shared.net.bind(Address(CLIENTS + me));
         let retry = shared.draw(|choices| *choices.pick(RETRY, &RETRY_MS));
         let retry = Duration::from_millis(retry);
-        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0, retry }
+        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0, silent: 0, retry }
     }
 
     /// Asks until it is told, or until nobody will tell it any more.
@@ -80,15 +82,25 @@ impl Client {
                 Some(Answer::NotYet) => sleep(self.retry).await,
                 None => {
                     self.shared.books().hit(ClusterPlace::ClientTimedOut);
-                    self.target = 0;
+                    self.silent = std::mem::take(&mut self.target);
                 }
             }
         }
     }
 
+    /// A member by draw. Once the faults are over the draw counts from behind the one that was silent: everybody is asked in
+    /// the end, whatever is drawn.
     fn any_member(&self) -> Option<u64> {
-        let ids = self.shared.books().ids();
-        (!ids.is_empty()).then(|| self.shared.draw(|choices| *choices.pick(TARGET, &ids)))
+        let (ids, closing) = {
+            let books = self.shared.books();
+            (books.ids(), books.closing)
+        };
+        let silent = ids.iter().position(|id| closing && *id == self.silent);
+        let first = silent.map_or(0, |at| at + 1);
+        (!ids.is_empty()).then(|| {
+            let drawn = self.shared.draw(|choices| choices.draw(TARGET, ids.len() as u64));
+            ids[(first + drawn as usize) % ids.len()]
+        })
     }
 
     async fn listen(&mut self, about: Asked, patience_ms: u64) -> Option<Answer> {
