@@ -473,8 +473,11 @@ fn an_install_moves_the_promise_to_the_kek_of_the_rewrap_that_it_stands_for() {
 fn an_install_ends_the_promise_of_the_rewrap_that_it_stands_for_and_of_no_later_one() {
     let source = rewrapped();
     for (asked, left) in [(1, (None, None)), (3, (Some(check(&new())), Some(3)))] {
-        let mut world = after(&[]);
+        let mut world = World::new();
+        world.kek = Arc::new(new());
+        world.restart();
         assert!(world.node_mut().promise(check(&new()), 0).is_ok());
+        assert_eq!(world.lasting().local.kek, Some(check(&new())), "that one is in force here already");
         assert!(world.node_mut().promise(check(&new()), asked).is_ok());
         assert_eq!(next_promised(&world), (Some(check(&new())), Some(asked)));
         assert_eq!(world.node_mut().install(&snapshot(&source), &mut |_| Ok(())), Ok(()));
