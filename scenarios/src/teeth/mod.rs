@@ -156,8 +156,6 @@ pub static WRONG: &[Wrong] = &[
         "a change without rows puts back the row that was changed last"),
     wrong("registry-notes-failed-reads", How::Registry(RegistryLie::NoteFailedReads), "failure-is-pure",
         "a read that fails writes into the database"),
-    wrong("registry-forgets-claims", How::Registry(RegistryLie::ForgetClaims), "nonces-are-never-reused",
-        "an epoch is claimed, and not kept before it is sealed under"),
     wrong("kek-refuses-sound-blobs", How::Kek(KekLie::RefuseSound), "legitimate-log-never-halts",
         "every other sound blob does not open"),
     wrong("kek-refuses-after-a-restart", How::Kek(KekLie::RefuseAfterRestart), "start-succeeds",

@@ -27,8 +27,6 @@ pub enum RegistryLie {
     PutARowBack,
     /// It notes in the database that a read has failed.
     NoteFailedReads,
-    /// It answers that a claim is durable, and keeps none.
-    ForgetClaims,
     /// It answers that the promise of a KEK is durable, and keeps none.
     ForgetPromises,
 }
@@ -94,8 +92,7 @@ impl<R: HostsData> Registry for LyingRegistry<R> {
 
     fn keep(&mut self, change: LocalChange) -> Result<(), CommitError> {
         match (change, self.lie) {
-            (LocalChange::Claim(..), RegistryLie::ForgetClaims)
-            | (LocalChange::Promise(_) | LocalChange::PromiseNext(..), RegistryLie::ForgetPromises) => Ok(()),
+            (LocalChange::Promise(_) | LocalChange::PromiseNext(..), RegistryLie::ForgetPromises) => Ok(()),
             _ => self.inner.keep(change),
         }
     }
