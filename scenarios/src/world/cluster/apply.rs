@@ -2,8 +2,8 @@
 
 use applier::registry::HostRefused;
 use protobuf::Message as _;
-use raft::StateRole;
-use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, Snapshot};
+use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType, HardState, Snapshot};
+use raft::{GetEntriesContext, StateRole};
 use redb::WriteTransaction;
 use sim::{Choices, Disk, Ratio, Site};
 
@@ -93,6 +93,21 @@ impl Replica {
         self.halted || self.removed
     }
 
+    /// The hard state as it is made durable where everything up to `applied` is applied. That a membership change is committed
+    /// is noted with its effect and not before: raft-rs lets nobody stand for election who has one ahead, so a member that
+    /// halts before it could not even after a restart.
+    pub(super) fn to_keep(&self, hard: &HardState, applied: u64) -> HardState {
+        let mut hard = hard.clone();
+        if hard.commit > applied {
+            let log = &self.core.raw.raft.raft_log;
+            let ahead = log.slice(applied + 1, hard.commit + 1, None, GetEntriesContext::empty(false));
+            let ahead = ahead.expect("what is not applied is in the log");
+            let change = ahead.iter().find(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+            hard.commit = change.map_or(hard.commit, |change| change.index - 1);
+        }
+        hard
+    }
+
     /// Applies one entry: the state machine's effect, the host's data, the session, the commit index and the membership
     /// in one transaction. Gives the append back where the entry was refused, so that nothing was committed.
     fn apply_one(&mut self, entry: &Entry, append: Append) -> Result<Append, Gone> {
@@ -109,7 +124,7 @@ impl Replica {
             data => self.core.member.open_entry(index, data),
         };
         self.hard.commit = self.hard.commit.max(index);
-        let hard = self.hard.clone();
+        let hard = self.to_keep(&self.hard, index);
         let Core { raw, member } = &mut *self.core;
         let mut host = |transaction: &WriteTransaction| -> Result<(), HostRefused> {
             refusable(|| raw.store().write_append(transaction, &append))?;

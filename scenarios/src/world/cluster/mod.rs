@@ -254,7 +254,7 @@ async fn converge(machines: &mut Machines, until: u64) -> Result<u64, String> {
 ///
 /// Where the log holds an entry that everyone refuses, members get to the end of what can be applied only now, if not
 /// before: raft-rs lets no member stand for election that has a change of the membership committed and not applied, and
-/// one that is halted before that change stays so until it is restarted.
+/// one that is halted before that change stays so until it is restarted, with nothing durable that says it is committed.
 async fn restart_all(machines: &mut Machines, healed: u64) {
     machines.lose_power_everywhere();
     machines.shared.books().hit(ClusterPlace::LastRestart);

@@ -205,7 +205,7 @@ impl Replica {
                 let messages = ready.take_persisted_messages();
                 self.send_all(messages);
             }
-            let hard = ready.hs().cloned();
+            let hard = ready.hs().map(|hard| self.to_keep(hard, self.applied));
             // The commit index alone is written with the entry that it allows to apply.
             let append = match !ready.entries().is_empty() || ready.must_sync() {
                 true => Append { entries: ready.take_entries(), hard },
