@@ -38,8 +38,8 @@ struct Client {
     me: u64,
     number: u64,
     target: u64,
-    /// Who did not answer the last time, 0 for nobody.
-    silent: u64,
+    /// Who was asked last, 0 for nobody.
+    last: u64,
     retry: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Client {
         let inbox = shared.net.bind(Address(CLIENTS + me));
         let retry = shared.draw(|choices| *choices.pick(RETRY, &RETRY_MS));
         let retry = Duration::from_millis(retry);
-        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0, silent: 0, retry }
+        Client { shared: Arc::clone(shared), inbox, me, number: 0, target: 0, last: 0, retry }
     }
 
     /// Asks until it is told, or until nobody will tell it any more.
@@ -62,6 +62,7 @@ impl Client {
             if self.target == 0 {
                 self.target = self.any_member()?;
             }
+            self.last = self.target;
             let from = Address(CLIENTS + self.me);
             let request = Request { asked, from, wish: wish.clone() };
             self.shared.send(from.0, self.target, Message::Request(Box::new(request)));
@@ -82,21 +83,21 @@ impl Client {
                 Some(Answer::NotYet) => sleep(self.retry).await,
                 None => {
                     self.shared.books().hit(ClusterPlace::ClientTimedOut);
-                    self.silent = std::mem::take(&mut self.target);
+                    self.target = 0;
                 }
             }
         }
     }
 
-    /// A member by draw. Once the faults are over the draw counts from behind the one that was silent: everybody is asked in
-    /// the end, whatever is drawn.
+    /// A member by draw. Once the faults are over the draw counts from behind the one that was asked last: everybody is asked
+    /// in the end, whatever is drawn.
     fn any_member(&self) -> Option<u64> {
         let (ids, closing) = {
             let books = self.shared.books();
             (books.ids(), books.closing)
         };
-        let silent = ids.iter().position(|id| closing && *id == self.silent);
-        let first = silent.map_or(0, |at| at + 1);
+        let last = ids.iter().position(|id| closing && *id == self.last);
+        let first = last.map_or(0, |at| at + 1);
         (!ids.is_empty()).then(|| {
             let drawn = self.shared.draw(|choices| choices.draw(TARGET, ids.len() as u64));
             ids[(first + drawn as usize) % ids.len()]
