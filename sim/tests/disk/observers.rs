@@ -3,21 +3,13 @@
 use std::collections::BTreeSet;
 
 use sim::{
-    Choices, Disk, Fault, Lies, Mount, OpInfo, OpKind, Pending, Profile, SyncFailure, Trace, errno::EIO,
+    Choices, Disk, Errno, Fate, Fault, Lies, Mount, Needles, OpInfo, OpKind, Pending, Profile, SyncFailure,
+    Trace, errno::EIO,
 };
 
-/// A disk with `/a`, whose name and content `old` are durable.
-fn with_durable_a() -> Disk {
-    let disk = Disk::default();
-    let mount = disk.mount();
-    let file = mount.create_new("/a").unwrap();
-    file.write_at(0, b"old").unwrap();
-    file.sync().unwrap();
-    mount.sync_dir("/").unwrap();
-    disk
-}
+use super::{calm, fails_with, lines, with_durable_a};
 
-/// The same, with a name `/b` that nothing can lead to once the power fails, though a sync was told to have failed.
+/// The same with a name `/b` that a failed sync has lost: it is looked up, and gone once the power fails.
 fn with_lost_b() -> Disk {
     let disk = with_durable_a();
     let mount = disk.mount();
@@ -108,7 +100,7 @@ fn a_report_has_an_operation_for_each_that_was_pending_and_snapshots_count_them(
     file.set_len(5).unwrap();
     disk.mount().create_new("/b").unwrap().write_at(0, b"b").unwrap();
     assert_eq!(disk.snapshot().pending_len(), 4);
-    let report = disk.power_loss(&mut Choices::bytes(&[]));
+    let report = disk.power_loss(&mut calm());
     assert_eq!((report.len(), report.is_empty()), (4, false));
     let told = ["write /a at 3, 4 bytes", "set_len /a to 5", "link b to inode 2", "write /b at 0, 1 bytes"];
     assert_eq!(report.describe(), told);
@@ -119,9 +111,8 @@ fn a_report_has_an_operation_for_each_that_was_pending_and_snapshots_count_them(
     });
     let recorded = [0, 1, 3].map(|at| trace.events()[at].numbers[0]);
     assert_eq!(numbers.collect::<Vec<_>>(), recorded);
-    let lines: Vec<String> = trace.events().iter().take(4).map(ToString::to_string).collect();
-    assert_eq!(lines, [told[0], told[1], "create /b", told[3]]);
-    let empty = disk.power_loss(&mut Choices::bytes(&[]));
+    assert_eq!(lines(&trace)[..4], [told[0], told[1], "create /b", told[3]]);
+    let empty = disk.power_loss(&mut calm());
     assert_eq!(
         (empty.len(), empty.is_empty(), empty.to_string()),
         (0, true, "nothing was pending".to_owned())
@@ -177,7 +168,7 @@ fn a_disk_is_durable_when_a_power_loss_would_change_nothing() {
     let lost = with_lost_b();
     assert_eq!(lost.pending_len(), 0);
     assert!(!lost.is_durable());
-    lost.power_loss(&mut Choices::bytes(&[]));
+    lost.power_loss(&mut calm());
     assert!(lost.is_durable());
 }
 
@@ -221,7 +212,7 @@ fn what_surely_survives_owes_nobody_an_error() {
     disk.arm(Fault::FailSync { call: disk.calls(), how: SyncFailure::ReportedLate });
     file.sync().unwrap();
     disk.only_durable().mount().open("/a").unwrap().sync().unwrap();
-    assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(EIO));
+    fails_with(file.sync(), EIO);
 }
 
 #[test]
@@ -231,8 +222,8 @@ fn a_killed_life_is_over_and_decides_nothing() {
     mount.create_new("/b").unwrap();
     disk.kill();
     assert!(disk.is_dead() && disk.died_at().is_none());
-    assert_eq!(mount.create_new("/c").unwrap_err().raw_os_error(), Some(EIO));
-    assert_eq!(mount.open("/a").unwrap_err().raw_os_error(), Some(EIO));
+    fails_with(mount.create_new("/c"), EIO);
+    fails_with(mount.open("/a"), EIO);
     assert_eq!(disk.pending_len(), 1);
     disk.process_crash();
     assert!(!disk.is_dead() && disk.exists("/b"));
@@ -245,7 +236,7 @@ fn a_name_that_a_failed_sync_has_lost_is_still_looked_up_by_the_next_life() {
     disk.mount().open("/b").unwrap().write_at(0, b"b").unwrap();
     disk.process_crash();
     assert_eq!(disk.peek("/b").unwrap(), b"b");
-    disk.power_loss(&mut Choices::bytes(&[]));
+    disk.power_loss(&mut calm());
     assert!(!disk.exists("/b"));
 }
 
@@ -258,7 +249,7 @@ fn what_is_done_to_a_checkpoint_is_not_in_the_record_of_the_run() {
         panic!("there was one mutating call");
     };
     assert_ne!(checkpoint.disk.trace().hash(), hash, "the call itself is not in it");
-    checkpoint.disk.power_loss(&mut Choices::bytes(&[]));
+    checkpoint.disk.power_loss(&mut calm());
     assert_eq!(disk.trace().hash(), hash);
 }
 
@@ -268,7 +259,7 @@ fn a_filmed_disk_is_the_one_before_the_call_and_keeps_out_of_the_record() {
     let trace = Trace::filming();
     disk.set_trace(trace.clone());
     disk.mount().open("/a").unwrap().write_at(0, b"new").unwrap();
-    disk.power_loss(&mut Choices::bytes(&[]));
+    disk.power_loss(&mut calm());
     let (hash, events) = (trace.hash(), trace.events());
     let [write, crash] = &events[..] else { panic!("{events:?}") };
     let before = write.before.as_ref().expect("it is filmed");
@@ -286,5 +277,227 @@ fn another_trace_records_from_then_on() {
     disk.set_trace(trace.clone());
     disk.mount().create_new("/b").unwrap();
     assert_eq!(before.hash(), hash);
-    assert_eq!(trace.events().iter().map(ToString::to_string).collect::<Vec<_>>(), ["create /b"]);
+    assert_eq!(lines(&trace), ["create /b"]);
+}
+
+#[test]
+fn a_fork_is_independent() {
+    let disk = with_durable_a();
+    disk.mount().open("/a").unwrap().write_at(0, b"new").unwrap();
+    let (fork, hash) = (disk.fork(), disk.trace().hash());
+    assert_eq!(fork.snapshot(), disk.snapshot());
+    fork.mount().unlink("/a").unwrap();
+    fork.power_loss(&mut calm());
+    assert_eq!(disk.peek("/a").unwrap(), b"new");
+    assert_eq!((disk.pending_len(), disk.trace().hash()), (1, hash));
+    disk.mount().open("/a").unwrap().write_at(0, b"own").unwrap();
+    assert!(!fork.exists("/a"));
+}
+
+#[test]
+fn snapshots_are_equal_by_content_and_not_by_history() {
+    let straight = with_durable_a();
+    let winding = Disk::default();
+    let mount = winding.mount();
+    for name in ["/x", "/y"] {
+        mount.create_new(name).unwrap().write_at(0, b"gone").unwrap();
+        mount.unlink(name).unwrap();
+    }
+    let file = mount.create_new("/z").unwrap();
+    file.write_at(0, b"old, and more").unwrap();
+    file.set_len(3).unwrap();
+    file.sync().unwrap();
+    mount.rename("/z", "/a").unwrap();
+    assert_ne!(winding.snapshot(), straight.snapshot());
+    mount.sync_dir("/").unwrap();
+    assert_eq!(winding.snapshot(), straight.snapshot());
+    assert_eq!(winding.snapshot().digest(), straight.snapshot().digest());
+    file.write_at(0, b"n").unwrap();
+    straight.mount().open("/a").unwrap().write_at(0, b"n").unwrap();
+    assert_eq!(winding.snapshot(), straight.snapshot());
+    assert_eq!(winding.snapshot().digest(), straight.snapshot().digest());
+    straight.mount().open("/a").unwrap().write_at(0, b"n").unwrap();
+    assert_ne!(winding.snapshot(), straight.snapshot());
+    assert_ne!(winding.snapshot().digest(), straight.snapshot().digest());
+}
+
+#[test]
+fn what_comes_after_a_power_loss_depends_on_content_only() {
+    let after = |disk: &Disk| {
+        disk.power_loss(&mut calm());
+        let trace = Trace::keeping();
+        disk.set_trace(trace.clone());
+        let mount = disk.mount();
+        mount.open("/a").unwrap().write_at(0, &[1; 700]).unwrap();
+        mount.create_new("/b").unwrap().write_at(0, &[2; 700]).unwrap();
+        let mut choices = Choices::seeded(5);
+        disk.power_loss(&mut choices);
+        (trace.hash(), lines(&trace), choices.finish().unwrap().to_string())
+    };
+    let straight = with_durable_a();
+    let winding = with_durable_a();
+    let mount = winding.mount();
+    for _ in 0..2 {
+        let file = mount.create_new("/t").unwrap();
+        file.write_at(0, b"old").unwrap();
+        file.sync().unwrap();
+        mount.rename("/t", "/a").unwrap();
+    }
+    assert_eq!(after(&winding), after(&straight));
+}
+
+#[test]
+fn a_report_tells_each_fate() {
+    let disk = with_durable_a();
+    let mount = disk.mount();
+    mount.open("/a").unwrap().write_at(0, &[1; 1024]).unwrap();
+    mount.create_new("/b").unwrap().write_at(0, b"b").unwrap();
+    // The name of b is lost; a's write is torn, its second sector old, and its length does not survive.
+    let report = disk.power_loss(&mut Choices::bytes(&[1, 2, 0, 1, 1]));
+    let fates: Vec<Fate> = report.iter().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Torn { new: 0b01, reach: 0 }, Fate::Dropped, Fate::Unreachable]);
+    assert_eq!(
+        report.to_string(),
+        "write /a at 0, 1024 bytes: torn: new 512-byte sectors 0b1, length up to 0; \
+         link b to inode 2: dropped; write /b at 0, 1 bytes: unreachable"
+    );
+    assert_eq!(disk.peek("/a").unwrap(), [1; 3]);
+}
+
+#[test]
+fn a_report_shows_a_length_without_its_data() {
+    let disk = Disk::new(Profile::Btrfs);
+    let mount = disk.mount();
+    let file = mount.create_new("/a").unwrap();
+    mount.sync_dir("/").unwrap();
+    file.write_at(0, &[1; 512]).unwrap();
+    file.write_at(512, &[2; 1024]).unwrap();
+    // Of the second write the first sector survives, and the length of all of it.
+    let report = disk.power_loss(&mut Choices::bytes(&[0, 1, 1]));
+    let fates: Vec<Fate> = report.iter().map(|(_, fate)| fate).collect();
+    assert_eq!(fates, [Fate::Kept, Fate::Torn { new: 0b01, reach: 1536 }]);
+    let bytes = disk.peek("/a").unwrap();
+    assert_eq!((bytes.len(), bytes[511], bytes[512], bytes[1023], bytes[1024]), (1536, 1, 2, 2, 0));
+}
+
+#[test]
+fn watched_bytes_are_found_in_writes_across_writes_and_in_names() {
+    let leak = |act: fn(&Mount)| {
+        let disk = Disk::default();
+        disk.watch(&Needles::new(&[b"password".to_vec(), Vec::new(), b"secret".to_vec()]));
+        act(&disk.mount());
+        disk.leak().map(|leak| (leak.path, leak.offset, leak.needle))
+    };
+    assert_eq!(leak(|m| drop(m.create_new("/a").unwrap().write_at(0, b"harmless"))), None);
+    let inside = leak(|m| drop(m.create_new("/a").unwrap().write_at(10, b"my secret")));
+    assert_eq!(inside, Some(("/a".into(), 13, 2)));
+    let across = leak(|m| {
+        let file = m.create_new("/a").unwrap();
+        file.write_at(8, b"ret").unwrap();
+        file.write_at(5, b"sec").unwrap();
+    });
+    assert_eq!(across, Some(("/a".into(), 5, 2)));
+    let across_the_end = leak(|m| {
+        let file = m.create_new("/a").unwrap();
+        file.write_at(100, b"ret").unwrap();
+        file.write_at(50, &[[b'.'; 47].as_slice(), b"sec"].concat()).unwrap();
+    });
+    assert_eq!(across_the_end, Some(("/a".into(), 97, 2)));
+    let name = leak(|m| {
+        m.create_new("/a").unwrap();
+        m.rename("/a", "/b-password").unwrap();
+    });
+    assert_eq!(name, Some(("/b-password".into(), 2, 0)));
+}
+
+#[test]
+fn bytes_from_before_the_watch_are_nobodys_leak_until_they_are_written_again() {
+    let disk = Disk::default();
+    let file = disk.mount().create_new("/a").unwrap();
+    file.write_at(5, b"secret").unwrap();
+    disk.watch(&Needles::new(&[b"secret".to_vec()]));
+    // Just before and just behind what stood there.
+    file.write_at(11, b"x").unwrap();
+    file.write_at(4, b"x").unwrap();
+    assert!(disk.leak().is_none());
+    file.write_at(10, b"t").unwrap();
+    assert_eq!(disk.leak().map(|leak| leak.offset), Some(5));
+}
+
+#[test]
+fn checkpoints_hold_the_state_before_each_mutation() {
+    let disk = with_durable_a();
+    disk.keep_checkpoints(true);
+    let mount = disk.mount();
+    let file = mount.open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    file.sync().unwrap();
+    mount.unlink("/a").unwrap();
+    let checkpoints = disk.take_checkpoints();
+    let kinds: Vec<OpKind> = checkpoints.iter().map(|checkpoint| checkpoint.op.kind).collect();
+    assert_eq!(kinds, [OpKind::Write, OpKind::SyncFile, OpKind::Unlink]);
+    let states: Vec<_> = checkpoints
+        .iter()
+        .map(|c| (c.disk.peek("/a").unwrap(), c.disk.pending_len(), c.disk.mutations()))
+        .collect();
+    assert_eq!(states, [(b"old".to_vec(), 0, 4), (b"new".to_vec(), 1, 5), (b"new".to_vec(), 0, 6)]);
+}
+
+#[test]
+fn the_trace_tells_what_happened() {
+    let trace = Trace::keeping();
+    let disk = Disk::with(Profile::Posix, Lies::NONE, trace.clone());
+    let mount = disk.mount();
+    let file = mount.create_new("/a").unwrap();
+    file.write_at(0, b"hi").unwrap();
+    disk.arm(Fault::ErrorAtCall { call: 0, errno: Errno::Eio });
+    file.sync().unwrap_err();
+    disk.arm(Fault::DieAtMutation(disk.mutations()));
+    file.set_len(1).unwrap_err();
+    disk.power_loss(&mut calm());
+    assert_eq!(
+        lines(&trace),
+        [
+            "create /a",
+            "write /a at 0, 2 bytes",
+            "sync_file /a",
+            "fault Eio at sync_file /a",
+            "death before set_len /a",
+            "power_loss link a to inode 1: kept; write /a at 0, 2 bytes: kept",
+        ]
+    );
+    assert_eq!(trace.hash(), 11_433_957_255_788_565_766);
+}
+
+#[test]
+fn the_trace_tells_how_a_sync_failed_and_what_was_short() {
+    let trace = Trace::keeping();
+    let disk = Disk::with(Profile::Posix, Lies::NONE, trace.clone());
+    let file = disk.mount().create_new("/a").unwrap();
+    disk.arm(Fault::ShortAtCall { call: 0, bytes: 1 });
+    file.write_at(0, b"hi").unwrap();
+    for how in SyncFailure::ALL {
+        disk.arm(Fault::FailSync { call: 0, how });
+        let _ = file.sync();
+    }
+    file.close().unwrap_err();
+    assert_eq!(
+        lines(&trace),
+        [
+            "create /a",
+            "write /a at 0, 2 bytes",
+            "short write /a: 1 of 2 bytes",
+            "sync_file /a",
+            "sync_failure kept-pending at sync_file /a",
+            "sync_file /a",
+            "sync_failure lost-but-clean at sync_file /a",
+            "sync_file /a",
+            "sync_failure lost-and-reverted at sync_file /a",
+            "sync_file /a",
+            "sync_failure persisted at sync_file /a",
+            "sync_file /a",
+            "sync_failure reported-late at sync_file /a",
+            "late_error close /a",
+        ]
+    );
 }
