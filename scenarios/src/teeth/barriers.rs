@@ -481,7 +481,7 @@ impl Life for ChangedLife {
     }
 }
 
-/// The innermost line of the applier on the way to here.
+/// The innermost line of the applier on the way to here. What only words a failure (`fault.rs`) is not the line that makes a call.
 fn line_of_the_applier() -> Option<Line> {
     let mut found = None;
     backtrace::trace(|frame| {
@@ -502,5 +502,6 @@ fn line_of_the_applier() -> Option<Line> {
 
 fn applier_file(path: &Path) -> Option<String> {
     let path = path.to_str()?;
-    path.find("applier/src/").map(|at| path[at..].to_owned())
+    let file = &path[path.find("applier/src/")?..];
+    (file != "applier/src/fault.rs").then(|| file.to_owned())
 }

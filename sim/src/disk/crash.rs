@@ -327,7 +327,8 @@ fn draw_reach(
             more => (first + more - 1) * SECTOR,
         };
     }
-    // Where the sector in which the file ended was lost, nothing after it can have survived.
+    // Where the sector in which the file ended was lost, nothing after it can have survived. A write that begins behind the end
+    // loses nothing of that sector: its data is new.
     let last_overwritten_is_new = match &plan.data {
         Data::New => true,
         Data::Old => false,

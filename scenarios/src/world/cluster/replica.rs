@@ -205,10 +205,12 @@ impl Replica {
                 let messages = ready.take_persisted_messages();
                 self.send_all(messages);
             }
-            let hard = ready.hs().map(|hard| self.to_keep(hard, self.applied));
             // The commit index alone is written with the entry that it allows to apply.
             let append = match !ready.entries().is_empty() || ready.must_sync() {
-                true => Append { entries: ready.take_entries(), hard },
+                true => Append {
+                    hard: ready.hs().map(|hard| self.to_keep(hard, self.applied)),
+                    entries: ready.take_entries(),
+                },
                 false => Append::default(),
             };
             for state in ready.take_read_states() {
