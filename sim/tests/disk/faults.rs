@@ -7,7 +7,7 @@ use sim::{
     errno::{EIO, ENOSPC},
 };
 
-use super::{calm, enumerate, fails_with, with_durable_a};
+use super::{calm, enumerate, fails_with, with_durable_a, with_pending_a};
 
 #[test]
 fn the_call_of_the_number_given_is_the_first_not_performed() {
@@ -126,9 +126,7 @@ fn a_full_disk_hits_only_what_consumes_space() {
 
 #[test]
 fn a_failed_sync_leaves_everything_pending_and_is_known() {
-    let disk = with_durable_a();
-    let file = disk.mount().open("/a").unwrap();
-    file.write_at(0, b"new").unwrap();
+    let (disk, file) = with_pending_a();
     disk.arm(Fault::ErrorAtCall { call: disk.calls(), errno: Errno::Eio });
     fails_with(file.sync(), EIO);
     assert!(disk.sync_failed());
@@ -180,9 +178,7 @@ fn an_exact_error_hits_that_call_only_where_it_can_occur() {
 
 #[test]
 fn a_full_disk_found_out_at_a_sync_keeps_everything_pending() {
-    let disk = with_durable_a();
-    let file = disk.mount().open("/a").unwrap();
-    file.write_at(0, b"new").unwrap();
+    let (disk, file) = with_pending_a();
     disk.arm(Fault::ErrorAtExactCall { call: disk.calls(), errno: Errno::Enospc });
     fails_with(file.sync(), ENOSPC);
     assert!(disk.sync_failed() && !disk.has_lost_data());

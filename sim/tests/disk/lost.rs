@@ -5,13 +5,11 @@ use sim::{
     errno::{EIO, ENOENT},
 };
 
-use super::{calm, enumerate, fails_with, with_durable_a};
+use super::{calm, enumerate, fails_with, with_durable_a, with_pending_a};
 
 /// A durable `/a` that says `old`, and `new` in the page cache that a failed sync has lost.
 fn with_lost_a(how: SyncFailure) -> Disk {
-    let disk = with_durable_a();
-    let file = disk.mount().open("/a").unwrap();
-    file.write_at(0, b"new").unwrap();
+    let (disk, file) = with_pending_a();
     disk.arm(Fault::FailSync { call: disk.calls(), how });
     assert_eq!(file.sync().is_ok(), how == SyncFailure::ReportedLate, "{how}");
     disk
@@ -57,9 +55,7 @@ fn lost_data_is_seen_by_the_next_life_and_gone_after_a_power_loss() {
 
 #[test]
 fn lost_data_makes_another_disk() {
-    let honest = with_durable_a();
-    let file = honest.mount().open("/a").unwrap();
-    file.write_at(0, b"new").unwrap();
+    let (honest, file) = with_pending_a();
     file.write_at(0, b"old").unwrap();
     file.sync().unwrap();
     let lost = with_lost_a(SyncFailure::LostButClean);

@@ -8,7 +8,7 @@ mod observers;
 
 use std::io;
 
-use sim::{Choices, Disk, Exhaustive, Trace};
+use sim::{Choices, Disk, Exhaustive, File, Trace};
 
 /// What a trace has recorded, a line each.
 pub(crate) fn lines(trace: &Trace) -> Vec<String> {
@@ -33,6 +33,14 @@ pub(crate) fn with_durable_a() -> Disk {
     file.sync().unwrap();
     mount.sync_dir("/").unwrap();
     disk
+}
+
+/// The same disk with `new` written over it, pending, and the file.
+pub(crate) fn with_pending_a() -> (Disk, File) {
+    let disk = with_durable_a();
+    let file = disk.mount().open("/a").unwrap();
+    file.write_at(0, b"new").unwrap();
+    (disk, file)
 }
 
 pub(crate) fn enumerate(disk: &Disk, mut look: impl FnMut(&Disk)) -> u64 {

@@ -7,7 +7,7 @@ use sim::{
     Trace, errno::EIO,
 };
 
-use super::{calm, fails_with, lines, with_durable_a};
+use super::{calm, fails_with, lines, with_durable_a, with_pending_a};
 
 /// The same with a name `/b` that a failed sync has lost: it is looked up, and gone once the power fails.
 fn with_lost_b() -> Disk {
@@ -206,9 +206,7 @@ fn what_surely_survives_is_another_disk_without_the_pending() {
 
 #[test]
 fn what_surely_survives_owes_nobody_an_error() {
-    let disk = with_durable_a();
-    let file = disk.mount().open("/a").unwrap();
-    file.write_at(0, b"new").unwrap();
+    let (disk, file) = with_pending_a();
     disk.arm(Fault::FailSync { call: disk.calls(), how: SyncFailure::ReportedLate });
     file.sync().unwrap();
     disk.only_durable().mount().open("/a").unwrap().sync().unwrap();
